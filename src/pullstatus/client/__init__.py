@@ -15,6 +15,8 @@
     state      the same with its keys in a file; slots is that file
     opening    which face, and which of the three it is
     exchange   what a flow asks of its driver
+    connections    what a driver asks through: of this process and event loop, never broken off
+    interruptions  exceptions that come into a call from outside
     drivers    the two clients over httpx; they decide nothing
     feed       the other direction: batches of records into a mailbox
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # httpx brings it, and says which one
 
     import httpcore
 
-__all__ = ["AsyncTransport", "Transport", "due"]
+__all__ = ["AsyncTransport", "Transport", "due", "is_ours"]
 
 
 def due(response: httpx.Response, at_s: float) -> None:
@@ -128,3 +128,8 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         super().__init__(verify=verify, proxy=proxy, trust_env=False)
         pool: Any = self._pool
         pool._network_backend = _AsyncLines(pool._network_backend)  # noqa: SLF001
+
+
+def is_ours(http: httpx.Client | httpx.AsyncClient) -> bool:
+    """Whether it asks through one of these, and not through a transport of somebody's own."""
+    return isinstance(http._transport, Transport | AsyncTransport)  # noqa: SLF001

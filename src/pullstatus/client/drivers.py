@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import os
+import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,8 +17,10 @@ from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
 import httpx
 
 from pullstatus import limits
+from pullstatus.client.connections import Connections
 from pullstatus.client.counts import Statistics
-from pullstatus.client.deadline import due
+from pullstatus.client.deadline import due, is_ours
+from pullstatus.client.errors import ClientError, InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.flow import (
     IDLE_S,
@@ -28,6 +31,7 @@ from pullstatus.client.flow import (
     check_kind,
     client_closed,
 )
+from pullstatus.client.interruptions import interruption
 from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
@@ -72,8 +76,18 @@ def _headers(headers: httpx.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _unanswered(error: Exception) -> Unanswered:
-    """Whatever was raised; unless it is known to come before a request, some of it may be sent."""
+def _unanswered(
+    error: Exception,
+    http: httpx.Client | httpx.AsyncClient,
+    handled: BaseException | None,
+) -> Unanswered:
+    """Whatever was raised; unless it is known to come before a request, some of it may be sent.
+
+    What does not come of asking, but from outside, leaves as it is.
+    """
+    outside = interruption(error, known_below=is_ours(http), handled=handled)
+    if outside is not None:
+        raise outside
     reason = str(error).rstrip(".") or type(error).__name__  # it goes on in our sentence
     if not isinstance(error, httpx.TransportError | httpx.DecodingError):
         reason = f"{type(error).__name__}: {error}"  # unforeseen: its text may say too little
@@ -89,7 +103,12 @@ def unix_time() -> float:
 
 def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -> T:
     """Do what a flow asks for, until it ends."""
-    _check_open(http)
+    return _drive(flow, lambda: http, sleep)
+
+
+def _drive(flow: Flow[T], mine: Callable[[], httpx.Client], sleep: Callable[[float], object]) -> T:
+    _check_open(mine())
+    handled = sys.exception()
     outcome: Outcome = None
     with contextlib.closing(flow):
         while True:
@@ -101,11 +120,12 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
                 outcome = None
                 sleep(step.s)
                 continue
+            http = mine()
             _check_open(http)  # somebody may have closed it since
             try:
                 outcome = _post(http, step) if isinstance(step, Send) else _get(http, step)
             except Exception as error:  # noqa: BLE001 - only our own tree leaves
-                outcome = _unanswered(error)
+                outcome = _unanswered(error, http, handled)
 
 
 def _post(http: httpx.Client, step: Send) -> Answer:
@@ -142,7 +162,16 @@ async def drive_async(
     flow: Flow[T], http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[object]]
 ) -> T:
     """Do what a flow asks for, until it ends."""
-    _check_open(http)
+    return await _drive_async(flow, lambda: http, sleep)
+
+
+async def _drive_async(
+    flow: Flow[T],
+    mine: Callable[[], httpx.AsyncClient],
+    sleep: Callable[[float], Awaitable[object]],
+) -> T:
+    _check_open(mine())
+    handled = sys.exception()
     outcome: Outcome = None
     with contextlib.closing(flow):
         while True:
@@ -154,13 +183,14 @@ async def drive_async(
                 outcome = None
                 await sleep(step.s)
                 continue
+            http = mine()
             _check_open(http)  # somebody may have closed it since
             try:
                 outcome = await (
                     _post_async(http, step) if isinstance(step, Send) else _get_async(http, step)
                 )
             except Exception as error:  # noqa: BLE001 - only our own tree leaves
-                outcome = _unanswered(error)
+                outcome = _unanswered(error, http, handled)
 
 
 async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
@@ -315,6 +345,16 @@ def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
         raise client_closed()
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise InvalidArgument(
+            "AsyncClient works in an event loop of asyncio, and none runs here",
+            fix="await it within asyncio.run, or take Client",
+        ) from None
+
+
 class _Known:
     """What both clients know about their service."""
 
@@ -401,7 +441,9 @@ class Client(_Known):
         sleep: waits so many seconds.
         random: where keys, jitter and `random` come from.
 
-    Whatever goes wrong, what is raised is of our own tree of errors.
+    Whatever goes wrong, what is raised is of our own tree of errors. An exception from outside,
+    such as that of a signal's handler, or of a time limit of Celery or RQ, ends a call as it is,
+    whatever its class. The next pull asks for the same page, over connections of its own.
 
     Raises:
         InvalidArgument: an argument is wrong.
@@ -443,9 +485,8 @@ class Client(_Known):
             clock=clock,
             random=random or SystemRandom(),
         )
-        self._open = partial(open_http, base_url, timeout_s, transport)
-        self._http = self._open()
-        self._process = os.getpid()
+        open_new = partial(open_http, base_url, timeout_s, transport)
+        self._connections = Connections(open_new, self._puller.forked)
         self._sleep = sleep
 
     def features(self) -> frozenset[str] | None:
@@ -700,12 +741,11 @@ class Client(_Known):
         Those of this process, never its parent's. What can't be told is a line in the log, and that
         page comes again.
         """
-        http = self._mine()
-        if not http.is_closed:
+        if not self._mine().is_closed:
             try:
-                drive(self._puller.close(), http, self._sleep)
+                self._drive(self._puller.close())
             finally:
-                http.close()
+                self._mine().close()
 
     def __enter__(self) -> Self:
         return self
@@ -714,21 +754,16 @@ class Client(_Known):
         self.close()
 
     def _drive(self, flow: Flow[T]) -> T:
-        return drive(flow, self._mine(), self._sleep)
+        try:
+            return _drive(flow, self._mine, self._sleep)
+        except ClientError:
+            raise
+        except BaseException:
+            self._connections.abandon()
+            raise
 
     def _mine(self) -> httpx.Client:
-        """The connections of this process.
-
-        After a fork those that are there are the parent's: two processes that write on one mix
-        their calls up. They are left alone, not closed, for closing one says good-bye on it. Closed
-        ones stay: so is the client, wherever it is used.
-        """
-        if self._process != os.getpid() and not self._http.is_closed:
-            self._inherited = self._http  # kept, or its sockets would be closed with a warning
-            self._http = self._open()
-            self._puller.forked()
-            self._process = os.getpid()
-        return self._http
+        return self._connections.mine()
 
 
 class AsyncClient(_Known):
@@ -740,7 +775,8 @@ class AsyncClient(_Known):
                     await database.store(batch)
 
     Its arguments and exceptions are those of `Client`; `sleep` returns an awaitable. It may be used
-    from one event loop after another, and after a fork, like `Client`.
+    from one event loop of asyncio after another, and after a fork, like `Client`. Outside of
+    asyncio it raises `InvalidArgument`.
     """
 
     def __init__(
@@ -778,9 +814,8 @@ class AsyncClient(_Known):
             clock=clock,
             random=random or SystemRandom(),
         )
-        self._open = partial(open_async_http, base_url, timeout_s, transport)
-        self._http = self._open()
-        self._home: tuple[int, object] | None = None
+        open_new = partial(open_async_http, base_url, timeout_s, transport)
+        self._connections = Connections(open_new, self._puller.forked)
         self._sleep = sleep
 
     async def features(self) -> frozenset[str] | None:
@@ -938,12 +973,11 @@ class AsyncClient(_Known):
 
         Those of this process and this event loop.
         """
-        http = self._mine()
-        if not http.is_closed:
+        if not self._mine().is_closed:
             try:
-                await drive_async(self._puller.close(), http, self._sleep)
+                await self._drive(self._puller.close())
             finally:
-                await http.aclose()
+                await self._mine().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -952,22 +986,16 @@ class AsyncClient(_Known):
         await self.aclose()
 
     async def _drive(self, flow: Flow[T]) -> T:
-        return await drive_async(flow, self._mine(), self._sleep)
+        try:
+            return await _drive_async(flow, self._mine, self._sleep)
+        except (ClientError, asyncio.CancelledError, GeneratorExit):
+            raise  # a cancelled call lets go of all by itself
+        except BaseException:
+            self._connections.abandon()
+            raise
 
     def _mine(self) -> httpx.AsyncClient:
-        """The connections of this process and this event loop, on which alone they work."""
-        here = os.getpid(), asyncio.get_running_loop()
-        if self._http.is_closed:
-            return self._http  # as in `Client`
-        if self._home is None:
-            self._home = here
-        elif self._home != here:
-            self._inherited = self._http  # as in `Client`
-            self._http = self._open()
-            if self._home[0] != here[0]:
-                self._puller.forked()
-            self._home = here
-        return self._http
+        return self._connections.mine(_running_loop())
 
 
 class Batches(Iterator[Batch[R_co]], Generic[R_co]):

@@ -198,11 +198,7 @@ class Hands:
 
     def forked(self) -> None:
         """As if this process had been forked from the one that has made the client."""
-        if isinstance(self.client, Client):
-            self.client._process = -1
-        else:
-            assert self.client._home is not None
-            self.client._home = (-1, self.client._home[1])
+        self.client._connections.process = -1
 
     async def _rest(self, s: float) -> None:
         self.pauses.append(s)

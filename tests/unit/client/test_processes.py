@@ -15,18 +15,23 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
+from pathlib import Path
 
+import httpx
 import pytest
 from rich.pretty import pretty_repr
 
 import pullstatus
 from pullstatus import (
     AnswerMalformed,
+    AsyncClient,
     BatchRefused,
     CallRefused,
+    Client,
     ClientError,
     ClockSkewed,
     DeliveryStatus,
+    InvalidArgument,
     Kind,
     Page,
     PullstatusError,
@@ -149,6 +154,77 @@ def test_a_pool_of_forked_processes_can_use_one_client(service: ThreadingHTTPSer
     assert len(seen) == 6
     assert seen.count(seen[0]) == 2
     assert seen[0] == seen[-1]
+
+
+UNUSED = """
+import asyncio, os, pathlib, sys
+from random import Random
+from pullstatus import AsyncClient, ClientError, InvalidArgument, Kind
+
+url, path = sys.argv[1:]
+client = AsyncClient(url, 1400006666, "key", random=Random(7))
+keeper = AsyncClient(url, 1400006666, "key", state=path)
+
+async def use():
+    await client.pull(Kind.REPLY)
+    await client.aclose()
+    try:
+        await keeper.pull(Kind.REPLY)
+    except InvalidArgument as error:
+        assert "forked" in str(error)
+    else:
+        raise AssertionError("the parent's state file was used")
+
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        asyncio.run(use())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+child = os.fork()
+if not child:
+    asyncio.run(keeper.aclose())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert pathlib.Path(path).read_bytes() == b""
+"""
+
+
+def test_a_fork_before_the_first_use_is_noticed_too(
+    service: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    """As gunicorn --preload does with a client that a module makes and only requests use."""
+    url = f"http://127.0.0.1:{service.server_port}"
+    program = [sys.executable, "-W", "error", "-c", UNUSED, url, str(tmp_path / "keys")]
+    subprocess.run(program, check=True, timeout=60)
+    keys: list[str] = service.keys  # type: ignore[attr-defined]
+    assert len(set(keys)) == len(keys) == 2
+
+
+def test_threads_that_begin_at_once_in_a_forked_process_find_one_client() -> None:
+    """As gunicorn --preload with threads has it: what one has asked for the next must not empty."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=PAGE))
+    with Client("http://127.0.0.1", 1400006666, "key", keyed=True, transport=transport) as client:
+        noticed: list[int] = []
+        connections = client._connections
+        connections._forked = lambda: noticed.append(connections.process)
+        for _ in range(20):
+            connections.process = -1
+            begin = threading.Barrier(8)
+            seen: list[httpx.Client] = []
+
+            def pull(begin: threading.Barrier = begin, seen: list[httpx.Client] = seen) -> None:
+                begin.wait()
+                seen.append(client._mine())
+
+            threads = [threading.Thread(target=pull) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(seen) == 8
+            assert len(set(map(id, seen))) == 1
+        assert noticed == [-1] * 20  # each time by one, and before others took it for theirs
 
 
 LOOPS = """
@@ -363,3 +439,9 @@ def test_user_agent_says_the_version() -> None:
     from pullstatus.client.flow import HEADERS
 
     assert HEADERS["User-Agent"] == f"pullstatus/{pullstatus.__version__}"
+
+
+def test_an_async_client_says_that_it_needs_an_event_loop() -> None:
+    asked = AsyncClient("http://127.0.0.1", 1400006666, "key").pull(Kind.REPLY)
+    with pytest.raises(InvalidArgument, match="event loop of asyncio"):
+        asked.send(None)

@@ -489,7 +489,7 @@ def test_a_client_that_was_closed_elsewhere_says_so(
         asyncio.run(other.aclose())
     closed = Client(FAR, SDKAPPID, APPKEY, transport=transport, **options)
     closed.close()
-    closed._process = -1
+    closed._connections.process = -1
     for _ in range(2):
         with pytest.raises(InvalidArgument, match="the client is closed"):
             closed.pull(Kind.REPLY)
