@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -207,6 +208,14 @@ def test_threads_that_begin_at_once_in_a_forked_process_find_one_client() -> Non
     with Client("http://127.0.0.1", 1400006666, "key", keyed=True, transport=transport) as client:
         noticed: list[int] = []
         connections = client._connections
+        open_new = connections._open
+
+        def open_slowly() -> httpx.Client:
+            for _ in range(100):
+                time.sleep(0)  # the others run
+            return open_new()
+
+        connections._open = open_slowly
         connections._forked = lambda: noticed.append(connections.process)
         for _ in range(20):
             connections.process = -1
