@@ -87,6 +87,7 @@ def is_signed(request: httpx.Request, key: str = KEY) -> bool:
         ("https://Mailbox.Example:443/behind/", "mailbox.example"),
         ("http://[::1]:8080", "[::1]:8080"),
         ("http://b\u00fccher.example", "xn--bcher-kva.example"),
+        ("http://stra\u00dfe.example:80", "xn--strae-oqa.example"),  # IDNA 2003 has "strasse"
     ],
 )
 def test_pull_is_the_documented_one(client: Hands, base_url: str, host: str) -> None:
@@ -104,6 +105,7 @@ def test_pull_is_the_documented_one(client: Hands, base_url: str, host: str) -> 
     assert request.headers["X-TC-Region"] == "ap-guangzhou"
     assert request.headers["X-TC-Timestamp"] == str(int(NOW_S))
     assert request.headers["Idempotency-Key"]
+    assert request.url.netloc.decode() == host
     assert is_signed(request)
     assert not is_signed(request, KEY + "0")
 
@@ -177,6 +179,20 @@ def test_replies_are_those_of_the_old_call(client: Hands) -> None:
     }
     assert one.json.isascii()
     assert client.requests[0].headers["X-TC-Action"] == "PullSmsReplyStatus"
+
+
+@pytest.mark.parametrize("member", ["CountryCode", "SubscriberNumber"])
+@pytest.mark.parametrize("odd", [86, None, [], {}])
+@pytest.mark.parametrize("whole", [{}, {"PhoneNumber": None}, {"PhoneNumber": "+86138"}])
+def test_a_number_that_is_no_text_is_kept(
+    client: Hands, member: str, odd: object, whole: dict[str, object]
+) -> None:
+    parts = {"CountryCode": "86", "SubscriberNumber": "13800000001", member: odd}
+    client.over(statuses({**parts, **whole}), **PAIR)
+    (one,) = client.pull()
+    kept = {"nationcode": parts["CountryCode"], "mobile": parts["SubscriberNumber"], **whole}
+    assert kept.items() <= one.members.items()
+    assert ("PhoneNumber" in one.members) is bool(whole)
 
 
 @pytest.mark.parametrize("odd", ["2021-05-11 19:56:28", None, 1e300, 10**18, True, {"a": 1}])

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from pullstatus.client.counts import Sends, Statistics
-from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.faces import Call, NotDue, Question, Sent, T, counts
 from pullstatus.client.records import Record, read_record
+from pullstatus.client.route import check_address
 from pullstatus.json import ascii_json
 from pullstatus.records import Kind
 from pullstatus.records.numbers import e164
@@ -144,20 +143,12 @@ class Api3:
 
 
 def _host_of(base_url: str) -> str:
-    """What the `Host` header has to say, since that is signed: no port where it is the usual one.
+    """What the `Host` header has to say, since that is signed: the name that is connected to.
 
     Raises:
         InvalidArgument: the name is none that can be looked up.
     """
-    parts = urlsplit(base_url)
-    try:
-        host = (parts.hostname or "").encode("idna").decode()
-    except UnicodeError as error:
-        raise InvalidArgument(f"base_url has no name of a host in it: {error}") from error
-    if ":" in host:
-        host = f"[{host}]"
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
+    return check_address(base_url).netloc.decode("ascii")
 
 
 def _read(read: Callable[[dict[str, Any]], T], _text: bytes, members: dict[str, Any]) -> T:
@@ -193,7 +184,8 @@ def _record(sent: dict[str, Any], kind: Kind) -> Record:
         if not known["ext"]:
             del known["ext"]  # as the old call does
     others = {name: value for name, value in sent.items() if name not in names.values()}
-    if others.get("PhoneNumber") == _whole(known["nationcode"], known["mobile"]):
+    whole = _whole(known["nationcode"], known["mobile"])
+    if whole is not None and others.get("PhoneNumber") == whole:
         del others["PhoneNumber"]  # which says nothing more
     record = known | others
     return read_record(ascii_json(msgspec.json.encode(record)), record, kind)
