@@ -298,7 +298,7 @@ class Puller:
     def _attempt(self, claim: Claim, long_poll_s: int) -> Flow[Page[Record]]:
         now_s = self.clock()
         before = claim.next
-        if before.forgotten(now_s):
+        if before.forgotten(now_s) and before.forgotten((yield from self._service_s())):
             self.claims.settle(claim)
             raise _expired(before.key)
         # It stays so if this ends in any other way than these.
@@ -318,6 +318,23 @@ class Puller:
         if before.in_flight and not self.keyed:
             log.warning(LOST, self._where(claim.kind.path), before.count_max)
         return self._page(claim, found)
+
+    def _service_s(self) -> Flow[float]:
+        """The service's clock, by its answer to `GET /`; ours if that says nothing of it.
+
+        By ours alone no key is dropped: it may be wrong for a moment. As long as it is, the service
+        refuses a pull, and nothing is taken.
+
+        Raises:
+            NoAnswer: nobody tells. Nothing was taken.
+        """
+        try:
+            answer = whole((yield from send(self._question())))
+        except NoAnswer as error:
+            error.may_have_consumed = False
+            raise
+        now_s = self.clock()
+        return now_s - (clock_skew_s(answer.headers, now_s) or 0.0)
 
     def _where(self, what: str) -> str:
         """What is asked for and of whom, for the log."""

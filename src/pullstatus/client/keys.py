@@ -10,7 +10,8 @@ for which nobody asks any more.
 
 An attempt that had no answer can take a page as long as its signature is fresh, and the service
 forgets what a key has brought after a day. So a key remembers since when a page may have been taken
-under it. Once that is a day ago, asking brings another page, and says nothing of the first.
+under it. Once that is a day ago, asking brings another page, and says nothing of the first. The
+service's clock decides that: ours may be wrong.
 """
 
 from __future__ import annotations

@@ -7,12 +7,22 @@ import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from random import Random
 
 import httpx
 import pytest
 
-from pullstatus import AnswerLost, AsyncClient, Client, ClientError, KeyExpired, Kind, NotConnected
+from pullstatus import (
+    AnswerLost,
+    AsyncClient,
+    Client,
+    ClientError,
+    ClockSkewed,
+    KeyExpired,
+    Kind,
+    NotConnected,
+)
 from pullstatus.client.keys import LATE_S, NextPage
 from tests.unit.client.conftest import (
     APPKEY,
@@ -328,6 +338,43 @@ def test_page_that_cannot_be_had_again_is_told_once(client: Hands, script: tuple
     assert caught.value.may_have_consumed
     assert pull() == ["8:1"]
     assert client.keys[-1] != client.keys[0]
+
+
+def test_key_is_not_dropped_by_our_clock_alone(client: Hands) -> None:
+    """Two days ahead for a moment, as behind a resume or before NTP: the page is still there."""
+    clock = Clock()
+    skewed = refusal(1021, Date=formatdate(NOW_S, usegmt=True))
+    client.about = [httpx.Response(404, headers={"Date": formatdate(NOW_S, usegmt=True)})]
+    client.over(LOST, skewed, page(1, waiting=0), keyed=True, clock=clock, attempts_max=1)
+    with pytest.raises(AnswerLost):
+        client.pull()
+    clock.s += 2 * DAY_S
+    with pytest.raises(ClockSkewed) as caught:
+        client.pull()
+    assert caught.value.may_have_consumed
+    clock.s -= 2 * DAY_S
+    assert len(client.pull()) == 1
+    assert len({*client.keys}) == 1
+
+
+def test_key_is_dropped_when_both_clocks_say_so(client: Hands) -> None:
+    pull = asked_after(client, DAY_S + 1, LOST, LOST)
+    client.about = [httpx.Response(404, headers={"Date": formatdate(NOW_S + DAY_S + 9)})]
+    with pytest.raises(KeyExpired):
+        pull()
+    assert pull() == ["8:1"]
+
+
+def test_key_is_kept_while_nobody_tells_the_time(client: Hands) -> None:
+    pull = asked_after(client, DAY_S + 1, LOST, LOST)
+    late, away = [httpx.ReadTimeout("late")] * 2, [httpx.ConnectError("no")] * 2
+    client.about = [*late, *away, httpx.Response(404)]
+    for error in (AnswerLost, NotConnected, KeyExpired):
+        with pytest.raises(error) as caught:
+            pull()
+        assert caught.value.may_have_consumed
+        assert caught.value.key == client.keys[0]
+    assert pull() == ["8:1"]
 
 
 def test_service_that_is_away_for_a_day_is_no_silent_loss(client: Hands) -> None:
