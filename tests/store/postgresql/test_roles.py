@@ -52,9 +52,10 @@ GRANTS = [
 
 @pytest.fixture
 def serving(url: str, admin: psycopg.Connection[TupleRow]) -> str:
-    """The store as the serving role sees it."""
+    """The store as the serving role sees it, which would be told of errors alone."""
     admin.execute("DROP ROLE IF EXISTS serving")
     admin.execute("CREATE ROLE serving LOGIN")
+    admin.execute("ALTER ROLE serving SET client_min_messages = error")
     return url.replace("user=postgres", "user=serving").replace("//postgres@", "//serving@")
 
 

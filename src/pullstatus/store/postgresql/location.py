@@ -49,6 +49,7 @@ SET_HERE: Final[Mapping[str, int | str]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
     "application_name": APPLICATION,
+    "client_encoding": "UTF8",  # or the driver has no text of what a server says of itself
 }
 """Parameters of libpq that every connection has, whatever the URL; so it may not have them."""
 

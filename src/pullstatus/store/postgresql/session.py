@@ -47,6 +47,17 @@ SETTINGS: Final[Mapping[str, str]] = {
     "enable_mergejoin": "off",
     "jit": "off",
     "search_path": "pg_catalog",
+    # What follows is the server's default, which a database or a role may have otherwise.
+    "enable_nestloop": "on",
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    # That a wait for a standby was cancelled is told by a warning, and by nothing else.
+    "client_min_messages": "notice",
+    # Else NULL is a word in an array, and what is under a key of an index is left out by chance.
+    "array_nulls": "on",
+    "gin_fuzzy_search_limit": "0",
+    # A connection holds locks while nothing is asked over it.
+    "idle_session_timeout": "0",
 }
 """What every session is set to, and must say that it is."""
 
