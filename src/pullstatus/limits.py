@@ -614,6 +614,9 @@ PENDING_MAX: Final = 100_000
 PUSHES_MAX: Final = 10_000
 """Pushes that wait in the emulator for a callback that does not answer; older ones go first."""
 
+RECEIVER_BYTES_MAX: Final = 64 * 1024
+"""Bytes that the emulator reads of an answer to what it pushes: more than any gateway looks at."""
+
 EMULATED_APPLICATIONS_MAX: Final = PAIR_APPLICATIONS_MAX - 1
 """Applications of a scenario beside its first: more than any test tells apart, and no more than one
 secret key pair may read."""

@@ -9,6 +9,7 @@ tests (`/emulator/...`). Nothing of it is reachable in `pullstatus serve`.
     faults       what shall go wrong, and when
     carriers     which receipts carriers give, and made-up records
     sms          what a text costs, what a template makes of its parameters
+    receivers    whoever is called: by pushes, or by gateways that are played
     emulation    the state: what was sent, what is still to come
     application  the calls, with their faults
     control      the door for tests

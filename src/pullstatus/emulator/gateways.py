@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Final, Literal
-from urllib.parse import urldefrag, urlencode, urlsplit
+from urllib.parse import urldefrag, urlencode
 
 import httpx
 import msgspec
@@ -24,7 +24,10 @@ import structlog
 from msgspec import Meta
 
 from pullstatus import limits
+from pullstatus.client.errors import InvalidArgument
+from pullstatus.client.route import check_address
 from pullstatus.emulator.carriers import made_up_number
+from pullstatus.emulator.receivers import UNREACHABLE, call_receiver
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.signatures import Signed, sign
 from pullstatus.receipts.source import builtin
@@ -35,8 +38,6 @@ __all__ = ["Gateway", "Gateways", "Play", "gateways"]
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S: Final = 15.0
-UNREACHABLE: Final = 0
-"""Instead of an HTTP status, where none came."""
 
 
 class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -120,11 +121,10 @@ class Play(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if gateway is None:
             raise InvalidSetting(f"gateway must be one of {', '.join(gateways())}")
         try:
-            parts = urlsplit(self.url)
-            _ = parts.port  # what signs looks for it, too
-        except ValueError:
-            raise InvalidSetting("url must be an address") from None
-        if parts.scheme not in ("http", "https"):
+            address = check_address(self.url, "url")
+        except InvalidArgument as error:
+            raise InvalidSetting(error.what) from None
+        if address.scheme not in ("http", "https"):
             raise InvalidSetting("url must begin with http:// or https://")
         if self.replies and gateway.reply is None:
             raise InvalidSetting(f"replies must be 0: {self.gateway} sends none")
@@ -207,7 +207,9 @@ class Gateways:
         gateway = gateways()[call.gateway]
         forgotten = self._forgotten
         call.tries += 1
-        call.http_status, body = await _answer(http, request)
+        call.http_status, body, _ = await call_receiver(
+            http, request.method, request.url, request.headers, request.body
+        )
         if forgotten != self._forgotten:
             return  # it was in the air then
         if gateway.takes(call.http_status, body):
@@ -225,17 +227,6 @@ class Gateways:
         if forgotten == self._forgotten:
             self._waiting.append((call, play, request))
             self._more.set()
-
-
-async def _answer(http: httpx.AsyncClient, request: Signed) -> tuple[int, str]:
-    """The HTTP status and body that come of one call."""
-    try:
-        answer = await http.request(
-            request.method, request.url, headers=request.headers, content=request.body
-        )
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return UNREACHABLE, ""
-    return answer.status_code, answer.text
 
 
 def _request(play: Play, form: Form, values: dict[str, str]) -> Signed:

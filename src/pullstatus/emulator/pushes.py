@@ -19,6 +19,7 @@ import structlog
 
 from pullstatus import limits
 from pullstatus.emulator.faults import Bad, Faults
+from pullstatus.emulator.receivers import call_receiver
 from pullstatus.records import Kind
 
 __all__ = ["Pushes", "spoil"]
@@ -95,16 +96,12 @@ class Pushes:
                 await asyncio.sleep(PAUSE_S)
             if begun != self._begun:
                 return
-            try:
-                headers = {"Content-Type": "application/json"}
-                answer = await http.post(url, content=body, headers=headers)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                why = type(error).__name__
-                continue
-            if answer.is_success:
-                log.info("pushed", bytes=len(body), http_status=answer.status_code, tries=tries + 1)
+            headers = {"content-type": "application/json"}
+            status, _, fault = await call_receiver(http, "POST", url, headers, body)
+            if 200 <= status < 300:
+                log.info("pushed", bytes=len(body), http_status=status, tries=tries + 1)
                 return
-            why = f"HTTP status {answer.status_code}"
+            why = fault or f"HTTP status {status}"
         log.warning("push dropped", bytes=len(body), tries=TRIES, reason=why)
 
 

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from pullstatus import limits
+from pullstatus.client.route import check_address
 from pullstatus.emulator.carriers import (
     DELIVERED,
     GROUPS,
@@ -201,6 +202,8 @@ class Sends(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         _check_delay(self.delay_s)
+        if self.callback is not None:
+            check_address(self.callback, "callback")
         _check_reply("sign", "", self.sign)
         for place, sign in enumerate(self.signs):
             _check_reply(f"signs[{place}]", "", sign)

@@ -101,6 +101,15 @@ def test_a_call_that_is_in_the_air_when_all_are_forgotten_is_not_made_again(
     assert len(made._waiting) == again
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://xn--a/", "http://a..b/", "http://[::1", "http://h:99999/", "http://h /", "ftp://h"],
+)
+def test_an_address_that_none_can_call_is_refused(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="url"):
+        Play("vonage", url).check()
+
+
 def test_replies_of_a_gateway_that_sends_none_are_refused() -> None:
     assert Play("gupshup", URL).check().reply is None
     with pytest.raises(InvalidSetting, match="replies must be 0"):

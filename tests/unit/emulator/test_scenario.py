@@ -81,6 +81,8 @@ def test_chance_without_a_seed_differs_from_run_to_run() -> None:
         ("[sends]\ndelay_s = 'x'", "file: sends.delay_s: expected"),
         ("[sends]\ndelay_s = [3, 1]", "file: sends: delay_s must be"),
         ("[sends]\ndelay_s = [1, 2, 3]", "file: sends.delay_s"),
+        ("[sends]\ncallback = 'http://xn--a/'", "file: sends: callback is no address"),
+        ("[sends]\ncallback = 'http://a..b/x'", "file: sends: callback is no address"),
         ("[replies]\ntexts = []", "file: replies.texts"),
         (f"[replies]\ntexts = ['a', '{LONG}']", "file: replies: texts[1] must"),
         (f"[sends]\nsign = '{LONG}'", "file: sends: sign must"),
