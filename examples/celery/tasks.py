@@ -56,6 +56,7 @@ def take_statuses() -> None:
                 named = database.execute("INSERT OR IGNORE INTO page VALUES (?)", [batch.pull_id])
                 if named.rowcount:
                     rows = [
-                        (s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in batch
+                        (s.sid, s.mobile, s.delivered, s.received_at and s.received_at.isoformat())
+                        for s in batch
                     ]
                     database.executemany("INSERT INTO status VALUES (?, ?, ?, ?)", rows)

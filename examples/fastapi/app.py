@@ -34,7 +34,10 @@ def store(batch: pullstatus.Batch[pullstatus.DeliveryStatus]) -> None:
     with database:
         is_new = database.execute("INSERT OR IGNORE INTO page VALUES (?)", [batch.pull_id]).rowcount
         if is_new:
-            rows = [(s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in batch]
+            rows = [
+                (s.sid, s.mobile, s.delivered, s.received_at and s.received_at.isoformat())
+                for s in batch
+            ]
             database.executemany("INSERT INTO status VALUES (?, ?, ?, ?)", rows)
 
 

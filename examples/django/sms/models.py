@@ -9,7 +9,7 @@ class Status(models.Model):
     sid = models.CharField(max_length=64, db_index=True)
     mobile = models.CharField(max_length=32)
     delivered = models.BooleanField()
-    received_at = models.DateTimeField()
+    received_at = models.DateTimeField(null=True)  # a carrier may have sent no such time
 
     def __str__(self) -> str:
         """Without the number: this stands in logs."""

@@ -108,13 +108,17 @@ class DeliveryStatus(_Pulled, frozen=True, weakref=False, kw_only=True):
 
     @property
     def received_at(self) -> datetime | None:
-        """`user_receive_time` as an aware time in UTC+8; None if it is no such time."""
+        """`user_receive_time` as an aware time in UTC+8.
+
+        None if it is no such time, or one that UTC has none for, as in the first hours of the year
+        1: whatever stores times in UTC would fail of it.
+        """
         try:
-            return datetime.strptime(self.user_receive_time, "%Y-%m-%d %H:%M:%S").replace(
-                tzinfo=UTC8
-            )
-        except ValueError:
+            at = datetime.strptime(self.user_receive_time, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC8)
+            at.astimezone(UTC)
+        except (ValueError, OverflowError):
             return None
+        return at
 
 
 class Reply(_Pulled, frozen=True, weakref=False, kw_only=True):

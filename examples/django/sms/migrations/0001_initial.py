@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                 ("sid", models.CharField(db_index=True, max_length=64)),
                 ("mobile", models.CharField(max_length=32)),
                 ("delivered", models.BooleanField()),
-                ("received_at", models.DateTimeField()),
+                ("received_at", models.DateTimeField(null=True)),
             ],
         ),
     ]
