@@ -108,6 +108,12 @@ def _number(nationcode: object, mobile: object) -> tuple[str, str]:
 
 
 def _check_sid(sid: object) -> str | None:
-    if sid is not None and (not isinstance(sid, str) or not 0 < len(sid) <= limits.SID_CHARS_MAX):
+    if sid is None:
+        return None
+    if (
+        not isinstance(sid, str)
+        or not 0 < len(sid) <= limits.SID_CHARS_MAX
+        or any("\ud800" <= c <= "\udfff" for c in sid)  # no JSON has those
+    ):
         raise InvalidArgument(f"sid must be a str of 1 to {limits.SID_CHARS_MAX} characters")
     return sid

@@ -7,6 +7,7 @@ one that is asked for, or when the client is closed: killed in between, a proces
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -148,9 +149,10 @@ class KeptPuller(Puller):
         super().__init__(base_url, face, keyed=keyed, **options)
         try:
             path = Path(state)
-        except TypeError as error:
+            encoded = os.fsencode(path)
+        except (TypeError, UnicodeError) as error:
             raise InvalidArgument("state must be the path of a file") from error
-        if "\0" in str(path):
+        if b"\0" in encoded:
             raise InvalidArgument("state must be the path of a file")
         self.claims = Kept(self._new_key, path, base_url, face.sdkappid)
 

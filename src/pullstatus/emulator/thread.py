@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 import structlog
+from structlog.typing import Processor
 
 from pullstatus.emulator.calls import Call
 from pullstatus.emulator.emulation import Emulation, Sent
@@ -75,7 +76,7 @@ class EmulatorThread:
         self._loop: asyncio.AbstractEventLoop
         self._server: EmulatorServer
         self._thread = threading.Thread(target=self._run, name="pullstatus-emulator", daemon=True)
-        self._owns_log = False
+        self._processors: list[Processor] = []  # of the log, if it is set up here
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -83,9 +84,9 @@ class EmulatorThread:
         """Start, and return once connections are accepted."""
         if not structlog.is_configured():
             # Else structlog prints, into what the test at hand captures.
-            self._owns_log = True
+            self._processors = [structlog.stdlib.render_to_log_kwargs]
             structlog.configure(
-                processors=[structlog.stdlib.render_to_log_kwargs],
+                processors=self._processors,
                 wrapper_class=structlog.stdlib.BoundLogger,
                 logger_factory=structlog.stdlib.LoggerFactory(),
             )
@@ -101,9 +102,8 @@ class EmulatorThread:
         self._thread.join(STOP_S)
         if self._thread.is_alive():
             raise TimeoutError(f"the emulator has not stopped for {STOP_S:.0f} seconds")
-        if self._owns_log:
-            structlog.reset_defaults()
-            self._owns_log = False
+        if structlog.get_config()["processors"] is self._processors:
+            structlog.reset_defaults()  # else the application has set it up since
 
     def _run(self) -> None:
         def ready(server: EmulatorServer) -> None:

@@ -279,6 +279,7 @@ NAIVE = datetime(2016, 3, 7, 8, 0)  # noqa: DTZ001 - which is what is refused
         ({"max": 101}, "max must be"),
         ({"sid": ""}, "sid must be"),
         ({"sid": "8" * 65}, "sid must be"),
+        ({"sid": "\ud800"}, "sid must be"),
         ({"kind": 2}, "kind must be"),
     ],
 )

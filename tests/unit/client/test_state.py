@@ -179,7 +179,7 @@ def test_a_file_of_somebody_else_is_refused(client: Hands, file: Path, content: 
     assert file.read_bytes() == content
 
 
-@pytest.mark.parametrize("state", [7, "", "/nowhere/at/all", "\0"])
+@pytest.mark.parametrize("state", [7, "", "/nowhere/at/all", "\0", "\ud800"])
 def test_a_path_that_is_none_is_refused(client: Hands, state: Any) -> None:  # noqa: ANN401
     with pytest.raises(InvalidArgument, match="state"):
         client.over(state=state)
