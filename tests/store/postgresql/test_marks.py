@@ -24,7 +24,7 @@ from pullstatus.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from pullstatus.store import Mailbox, PutAside, Store, open_store
+from pullstatus.store import Mailbox, PutAside, Store, audit_store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks, schema, tables
 from pullstatus.store.postgresql import session as sessions
 from pullstatus.store.postgresql.location import parse_url
@@ -565,9 +565,30 @@ async def test_a_start_without_a_standby_is_refused_in_time(
     await (await open_store(url)).close()
     with alone():
         for _ in range(3):
-            with pytest.raises(StoreRefused, match="cannot be used"):
-                await asyncio.wait_for(open_store(url), PATIENCE_S)
+            with pytest.raises(StoreRefused, match=r"cannot be used: no standby answers, .* it"):
+                await asyncio.wait_for(open_store(url, server=True), PATIENCE_S)
         assert waiting_for_a_standby(admin) <= 1
+
+
+async def test_a_command_that_only_reads_needs_no_standby(
+    url: str, admin: psycopg.Connection[TupleRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it commits says that none answers; and leaves few waiting there, too."""
+    monkeypatch.setattr(log, "ALIVE_S", 0.0)
+    entries = records(1)
+    store = await open_store(url)
+    await store.append(append(STATUSES, entries))
+    await store.close()
+    with alone():
+        for _ in range(3):
+            store = await open_store(url)
+            assert await data_of(store, STATUSES) == entries
+            assert (await store.totals()).of[STATUSES.kind].waiting == 1
+            with pytest.raises(StoreUnavailable, match=r"no standby answers, .* start it"):
+                await asyncio.wait_for(store.change(act=new_act()), PATIENCE_S)
+            await store.close()
+        assert waiting_for_a_standby(admin) <= 1
+        assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
 async def test_a_disk_that_is_full_when_a_connection_is_set_up_takes_no_more_entries(

@@ -45,6 +45,7 @@ from pullstatus.store.postgresql.session import (
     open_session,
     translated,
 )
+from pullstatus.store.postgresql.standbys import missed
 from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.postgresql.stranded import end_stranded
 from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken, PostgresTables
@@ -94,6 +95,8 @@ class Log:
         Args:
             server: this lane is one of a server's, for as long as it runs.
             moving: it is for one end of a migration, so it does not end when the store is moved.
+                Any other lane but a server's is a command's, of which nothing is on record until it
+                writes: one that only reads needs no right to, and no standby.
             clock: of seconds.
         """
         self._location = location
@@ -117,9 +120,11 @@ class Log:
         self._gate_due_s = 0.0
         self._full_until_s = 0.0
         self._room = True
+        self._recorded = False
         try:
-            with self._setting_up(opened.session):
-                schema.register_first(opened.session.connection, self._lane, server=server)
+            if server or moving:
+                with missed(location, self._known), self._setting_up(opened.session):
+                    self._put_on_record(opened.session)
         except BaseException:
             self.close(failed=True)
             raise
@@ -135,6 +140,12 @@ class Log:
             OutcomeUnknown: the database did not say in time whether it happened.
             StoreFailed, StoreCorrupt, CommitsLost, StoreMovedOn: use this no more.
         """
+        # Many wait for a server, so it looks for no reason.
+        command = not (self._server or self._moving)
+        with missed(self._location, self._known) if command else contextlib.nullcontext():
+            return self._commit(group)
+
+    def _commit(self, group: Sequence[Operation]) -> list[Answer]:
         began_s = self._clock()
         due_s = began_s + RESOLVE_S
         collisions = 0
@@ -178,7 +189,7 @@ class Log:
         if self._failure is not None:
             raise self._failure
         now_s = self._clock()
-        if now_s >= self._alive_due_s:
+        if now_s >= self._alive_due_s and self._recorded:
             self._alive_due_s = now_s + ALIVE_S
             self._attempt_aside(self._note_alive)
         if now_s >= self._size_due_s:
@@ -257,12 +268,23 @@ class Log:
                     schema.check_format(found.format, found.works_with)
                     if self._kept is not None:
                         marks.prove_kept(session, self._kept)
-                    schema.register(session.connection, self._lane, server=self._server)
+                    self._put_on_record(session)
             except BaseException:
                 session.close()
                 raise
             self._session = session
+        elif not self._recorded:
+            with self._setting_up(self._session):
+                self._put_on_record(self._session)
         return self._session
+
+    def _put_on_record(self, session: Session) -> None:
+        """Register the lane; on return the standby has it, too."""
+        if self._recorded:
+            schema.register(session.connection, self._lane, server=self._server)
+        else:
+            schema.register_first(session.connection, self._lane, server=self._server)
+        self._recorded = True
 
     @contextlib.contextmanager
     def _setting_up(self, session: Session) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import psycopg
 
-from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import schema
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.refusals import Known, check_system
@@ -60,7 +60,9 @@ def there(location: Location, connect: Callable[[], T]) -> T:
     try:
         return connect()
     except StoreUnavailable as error:
-        why = said(error.__cause__) if isinstance(error.__cause__, psycopg.Error) else str(error)
+        cause, why = error.__cause__, str(error)
+        if isinstance(cause, psycopg.Error) and not isinstance(error, StoreFailed):
+            why = said(cause)
         if "no password supplied" in why:
             why = "the server wants a password: put it into a file that PGPASSFILE names"
         raise StoreRefused(f"{location.shown} cannot be used: {why}") from error

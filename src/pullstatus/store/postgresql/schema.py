@@ -579,7 +579,8 @@ def register_first(connection: Connection, lane: int, *, server: bool) -> None:
     """
     connection.execute(
         "INSERT INTO pullstatus.lane (lane, version, format, server)"
-        " SELECT %s, %s, %s, %s FROM pg_advisory_xact_lock(%s)",
+        " SELECT %s, %s, %s, %s FROM pg_advisory_xact_lock(%s)"
+        " ON CONFLICT (lane) DO UPDATE SET seen = now()",
         (lane, VERSION, FORMAT, server, _BEGINS),
     )
 

@@ -192,7 +192,10 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
         | psycopg.errors.UndefinedColumn
         | psycopg.errors.InvalidSchemaName,
     ):
-        return StoreFailed(f"the database does not let this role do what is due ({said(error)})")
+        return StoreFailed(
+            f"the database does not let this role do what is due ({said(error)}): run it as the"
+            " role that owns the tables, or grant again, as docs/how-to/postgresql.md says"
+        )
     if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
         if isinstance(error, psycopg.DataError):
             return StoreUnavailable("the database's driver does not take a value")
