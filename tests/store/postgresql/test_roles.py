@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus import limits
+from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.mailbox import proving
 from pullstatus.store import (
     Change,
@@ -144,6 +145,24 @@ async def test_a_role_that_may_only_read_can_do_all_that_only_reads(
     with pytest.raises(StoreFailed, match=r"permission denied for table lane.* or grant again"):
         await store.change(act=new_act())
     await store.close()
+
+
+async def test_a_role_that_has_no_connection_left_is_told(
+    url: str, serving: str, admin: psycopg.Connection[TupleRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the database does not answer."""
+    monkeypatch.setattr(limits, "STORE_WAIT_S", 1)
+    await init_store(url)
+    admin.execute("GRANT USAGE ON SCHEMA pullstatus TO serving")
+    admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA pullstatus TO serving")
+    store = await open_store(serving)
+    admin.execute("ALTER ROLE serving CONNECTION LIMIT 1")
+    with pytest.raises(StoreUnavailable, match="no connection left for this role: let it have"):
+        await store.setting("a")
+    await store.close()
+    admin.execute("ALTER ROLE serving CONNECTION LIMIT 0")
+    with pytest.raises(StoreRefused, match='too many connections for role "serving"'):
+        await open_store(serving)
 
 
 async def test_a_role_that_may_make_nothing_is_told(serving: str) -> None:

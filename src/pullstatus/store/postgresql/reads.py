@@ -159,6 +159,7 @@ class Reads:
         """A connection; `proven`: one that has just answered."""
         loop = asyncio.get_running_loop()
         due_s = min(due_s, loop.time() + limits.STORE_WAIT_S)
+        last: psycopg.Error | StoreUnavailable | None = None
         while True:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
@@ -175,14 +176,17 @@ class Reads:
             except StoreRefused as error:
                 await self._drop()
                 raise final(error) from error
+            except StoreFailed:
+                await self._drop()
+                raise
             except (psycopg.Error, StoreUnavailable) as error:
                 await self._drop()
-                late = loop.time() >= due_s
-                if isinstance(error, psycopg.Error):
-                    if late:
-                        raise meaning(error) from error
-                elif late or isinstance(error, StoreFailed):
-                    raise
+                # What an earlier try came to says more than that the last one was cut off.
+                last = error if last is None or str(error) != _LATE else last
+                if loop.time() >= due_s:
+                    if isinstance(last, psycopg.Error):
+                        raise meaning(last) from last
+                    raise last  # noqa: B904 - it is this one, or says more
             await asyncio.sleep(_RETRY_S)
 
     async def _connect(self, due_s: float) -> psycopg.AsyncConnection[TupleRow]:

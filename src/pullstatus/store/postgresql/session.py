@@ -199,6 +199,10 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
     if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
         if isinstance(error, psycopg.DataError):
             return StoreUnavailable("the database's driver does not take a value")
+        if _CROWDED.search(str(error)):
+            return StoreUnavailable(
+                "the database has no connection left for this role: let it have more, or end some"
+            )
         return StoreUnavailable("the database cannot be reached")
     return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
 
@@ -222,6 +226,9 @@ def said(error: psycopg.Error) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+_CROWDED: Final = re.compile(
+    "too many connections for|too many clients already|remaining connection slots"
+)
 _VALUE: Final = re.compile('".*"', re.DOTALL)
 
 
