@@ -24,7 +24,15 @@ from pullstatus.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from pullstatus.store import Mailbox, PutAside, Store, audit_store, open_store
+from pullstatus.store import (
+    Mailbox,
+    PutAside,
+    Store,
+    audit_store,
+    begin_epoch,
+    init_store,
+    open_store,
+)
 from pullstatus.store.postgresql import group, hangs, log, marks, schema, tables
 from pullstatus.store.postgresql import session as sessions
 from pullstatus.store.postgresql.location import parse_url
@@ -589,6 +597,21 @@ async def test_a_command_that_only_reads_needs_no_standby(
             await store.close()
         assert waiting_for_a_standby(admin) <= 1
         assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_who_makes_a_store_or_begins_an_epoch_without_a_standby_is_refused_in_time(
+    url: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """And has changed nothing, so that it is done again."""
+    with alone(), pytest.raises(StoreRefused, match=r"no standby answers, .* start it"):
+        await asyncio.wait_for(init_store(url), PATIENCE_S)
+    assert await init_store(url)
+    with alone():
+        for _ in range(3):
+            with pytest.raises(StoreRefused, match=r"no standby answers, .* start it"):
+                await asyncio.wait_for(begin_epoch(url, new_act("new-epoch")), PATIENCE_S)
+        assert waiting_for_a_standby(admin) <= 1
+    assert await begin_epoch(url, new_act("new-epoch")) == 2
 
 
 async def test_a_disk_that_is_full_when_a_connection_is_set_up_takes_no_more_entries(

@@ -18,6 +18,7 @@ from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import there
 from pullstatus.store.postgresql.refusals import Known
 from pullstatus.store.postgresql.session import open_session, translated
+from pullstatus.store.postgresql.standbys import prove_answering
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.values import Act
 from pullstatus.store.verbs.acts import record
@@ -30,11 +31,13 @@ def begin_epoch(location: Location, act: Act) -> int:
         StoreRefused: there is no store, it is not to be used, or the server is not safe.
         StoreUnavailable: nothing happened.
     """
-    session = there(location, lambda: open_session(location, Known()))
+    known = Known()
+    session = there(location, lambda: open_session(location, known))
     connection = session.connection
     try:
         found = schema.needed(connection, location.shown)
         schema.check_format(found.format, found.works_with)
+        there(location, lambda: prove_answering(location, session, known))
         with translated(), connection.transaction():
             connection.execute(statements.OWN_GATE)
             _see_to_migration(connection, copied=found.system != session.found.system)

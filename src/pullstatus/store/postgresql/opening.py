@@ -12,6 +12,7 @@ from pullstatus.store.postgresql import schema
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.refusals import Known, check_system
 from pullstatus.store.postgresql.session import Session, open_session, said
+from pullstatus.store.postgresql.standbys import prove_answering
 
 T = TypeVar("T")
 
@@ -40,7 +41,10 @@ def open_store(location: Location, *, create: bool) -> Opened:
     known = Known()
     session = there(location, lambda: open_session(location, known))
     try:
-        created = create and schema.create(session)
+        created = create and schema.meta(session.connection) is None
+        if created:
+            there(location, lambda: prove_answering(location, session, known))
+            created = schema.create(session)
         found = schema.needed(session.connection, location.shown)
         schema.check_format(found.format, found.works_with)
         known.system = found.system
@@ -79,8 +83,12 @@ def holds_store(location: Location) -> bool:
 
 def upgrade(location: Location, *, post: bool) -> list[int]:
     """Bring a store to a format of this version; see `schema.upgrade`."""
-    session = there(location, lambda: open_session(location, Known()))
+    known = Known()
+    session = there(location, lambda: open_session(location, known))
     try:
+        found = schema.meta(session.connection)
+        if found is not None and found.format < schema.FORMAT:
+            there(location, lambda: prove_answering(location, session, known))
         return schema.upgrade(session, post=post)
     except StoreUnavailable as error:
         raise StoreUnavailable(

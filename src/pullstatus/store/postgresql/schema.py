@@ -581,11 +581,11 @@ def register_first(connection: Connection, lane: int, *, server: bool) -> None:
         "INSERT INTO pullstatus.lane (lane, version, format, server)"
         " SELECT %s, %s, %s, %s FROM pg_advisory_xact_lock(%s)"
         " ON CONFLICT (lane) DO UPDATE SET seen = now()",
-        (lane, VERSION, FORMAT, server, _BEGINS),
+        (lane, VERSION, FORMAT, server, BEGINS),
     )
 
 
-_BEGINS: Final = 0x6C616E65  # "lane": of whoever puts a new one on record
+BEGINS: Final = 0x6C616E65  # "lane": the lock of whoever is the first to wait for a standby
 
 
 def beginning(connection: Connection) -> tuple[int, int]:

@@ -12,9 +12,11 @@ from typing import Final
 import psycopg
 
 from pullstatus.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from pullstatus.store.postgresql import schema
+from pullstatus.store.postgresql.hangs import Hangs
 from pullstatus.store.postgresql.location import APPLICATION, Location
 from pullstatus.store.postgresql.refusals import Known
-from pullstatus.store.postgresql.session import open_session
+from pullstatus.store.postgresql.session import Session, open_session, translated
 
 NO_STANDBY: Final = (
     "no standby answers, and a commit waits for one: start it, or empty synchronous_standby_names"
@@ -30,6 +32,27 @@ def missed(location: Location, known: Known) -> Iterator[None]:
         if type(error) in (StoreUnavailable, OutcomeUnknown) and _awaited(location, known):
             raise type(error)(NO_STANDBY) from error
         raise
+
+
+def prove_answering(location: Location, session: Session, known: Known) -> None:
+    """Commit what changes nothing, before something is whose wait for a standby has no limit.
+
+    While none answers no more than one waits there, as of lanes: see `schema.register_first`.
+
+    Raises:
+        StoreUnavailable: no standby answers.
+    """
+    hangs = Hangs()
+    try:
+        with missed(location, known), hangs.watching(session), translated():
+            session.connection.execute(_PROOF, (schema.BEGINS,))
+    finally:
+        hangs.close()
+
+
+_PROOF: Final = """
+SELECT pg_logical_emit_message(true, 'pullstatus', '') FROM pg_advisory_xact_lock(%s)
+"""
 
 
 def _awaited(location: Location, known: Known) -> bool:
