@@ -14,7 +14,7 @@ from pullstatus.store import Store
 from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.place import served_ms
-from pullstatus.store.sqlite.stamp import Stamp, lock_file
+from pullstatus.store.sqlite.stamp import HOLDER_BYTES, STAMP_BYTES, Stamp, lock_file
 from pullstatus.store.window import Gone
 from tests.store.build import EMPTY, STATUSES, append, pull, records
 from tests.store.engines import Opener
@@ -103,8 +103,12 @@ async def test_a_stamp_that_cannot_be_read_is_like_no_other(
     """Every pull looks into the store then."""
     server, command = await opener(server=True), await opener()
 
-    def fail(*_: object) -> bytes:
-        raise OSError(5, "made up")
+    read = os.pread
+
+    def fail(descriptor: int, count: int, offset: int) -> bytes:
+        if (count, offset) == (STAMP_BYTES, HOLDER_BYTES):
+            raise OSError(5, "made up")
+        return read(descriptor, count, offset)
 
     monkeypatch.setattr(os, "pread", fail)
     for _ in range(3):

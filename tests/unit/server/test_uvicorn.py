@@ -58,6 +58,7 @@ OF_A_CONNECTION = {
     "parser",
     "pipeline",
     "resume_writing",
+    "scheme",
     "scope",
     "server_state",
     "transport",
