@@ -47,7 +47,7 @@ from pullstatus.client.errors import (
 )
 from pullstatus.client.exchange import Answer, Flow, Look, Send, Unanswered, Wait, send
 from pullstatus.client.faces import Call, Face, Sent
-from pullstatus.client.keys import Claim, Claims
+from pullstatus.client.keys import Claim, Claims, Holder
 from pullstatus.client.outage import OnRetry, Outage, Patience
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.pauses import Pauses
@@ -175,11 +175,12 @@ class Puller:
         check_long_poll(long_poll_s)
         if ack is not None:
             raise InvalidArgument("ack is for a client with a reader: give Client reader=")
-        claim = self.claims.take(kind, count_max, self.check_key(key))
-        page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
-        if page:
-            self.claims.settle(claim)
-        return page
+        with Holder() as holder:
+            claim = self.claims.take(holder, kind, count_max, self.check_key(key))
+            page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
+            if page:
+                self.claims.settle(claim)
+            return page
 
     def close(self) -> Flow[None]:
         """What is still to be said before the end."""
@@ -490,13 +491,14 @@ class Follower(Generic[R]):
                     return None
                 if not paused:
                     yield Wait(self._idle.next_s())
-            claim = self._claims.take(self._kind, self._count_max, self._key, keep=True)
-            page = yield from self._puller.ask(claim, self._patience)
-            if page:
-                self._key = None
-                self._idle.reset()
-                self._batch = self._hand_over(claim, cast("Page[R]", page))
-                return self._batch
+            with Holder() as holder:
+                claim = self._claims.take(holder, self._kind, self._count_max, self._key, keep=True)
+                page = yield from self._puller.ask(claim, self._patience)
+                if page:
+                    self._key = None
+                    self._idle.reset()
+                    self._batch = self._hand_over(claim, cast("Page[R]", page))
+                    return self._batch
             waiting = 0
             paused = self._was_held(claim)
             if paused:
@@ -515,7 +517,7 @@ class Follower(Generic[R]):
         claim.attempts += 1
 
         batch = Batch(page, claim.attempts, partial(self._claims.finish, claim))
-        claim.hand_over(batch)
+        claim.hold(batch)
         return batch
 
 

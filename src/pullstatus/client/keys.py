@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -27,7 +27,7 @@ from pullstatus import limits
 from pullstatus.client.pages import Page
 from pullstatus.records import Kind
 
-__all__ = ["LATE_S", "Claim", "Claims", "NextPage", "decode_next_page"]
+__all__ = ["LATE_S", "Claim", "Claims", "Holder", "NextPage", "decode_next_page"]
 
 LATE_S: Final = 3600.0
 """Seconds after which an attempt can take nothing any more. Its signature is refused after
@@ -90,6 +90,23 @@ class NextPage(msgspec.Struct, frozen=True, omit_defaults=True):
 decode_next_page: Final = msgspec.json.Decoder(NextPage).decode
 
 
+class Holder:
+    """A call that asks for a page. However it ends, what it holds is free then.
+
+    Attributes:
+        ended: it has.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.ended = True
+
+
 class Claim:
     """One caller's claim to its next page.
 
@@ -108,25 +125,21 @@ class Claim:
         self.attempts = 0
         self.answer_s = 0.0
         self.ack_refused = ""
-        self._held = True
-        self._batch: Callable[[], object] | None = None
+        self._holder: Callable[[], object] | None = None
 
     @property
     def free(self) -> bool:
         """Whether nobody has it in hand; a batch that was dropped without a word is in nobody's."""
-        return not self._held or (self._batch is not None and self._batch() is None)
+        holder = None if self._holder is None else self._holder()
+        return holder is None or (isinstance(holder, Holder) and holder.ended)
 
-    def hold(self) -> None:
-        """Have it in hand."""
-        self._held, self._batch = True, None
-
-    def hand_over(self, batch: object) -> None:
-        """Put it into the hands of whoever has the batch."""
-        self._batch = weakref.ref(batch)
+    def hold(self, holder: object) -> None:
+        """Put it into the hands of whoever has this: a `Holder`, then the batch."""
+        self._holder = weakref.ref(holder)
 
     def let_go(self) -> None:
         """Have it in hand no more."""
-        self._held = False
+        self._holder = None
 
 
 class Claims:
@@ -144,10 +157,13 @@ class Claims:
         self._claims: list[Claim] = []
         self.forsaken = False
 
-    def take(self, kind: Kind, count_max: int, key: str | None, *, keep: bool = False) -> Claim:
+    def take(
+        self, holder: Holder, kind: Kind, count_max: int, key: str | None, *, keep: bool = False
+    ) -> Claim:
         """The oldest claim that nobody holds, or a new one.
 
         Args:
+            holder: who holds it from now on.
             key: the claim with this key instead.
             keep: whether to keep it after this call if its key is not one of ours; it is its
                 caller's to keep otherwise.
@@ -155,10 +171,11 @@ class Claims:
         with self._lock:
             claim = self._find(kind, key)
             if claim is not None:
-                claim.hold()
+                claim.hold(holder)
                 claim.next = claim.next.sized(count_max)
                 return claim
             claim = Claim(kind, NextPage.new(key or self._new_key(), count_max))
+            claim.hold(holder)
             if key is None or keep:
                 self._claims.append(claim)
             return claim

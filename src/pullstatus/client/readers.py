@@ -39,7 +39,7 @@ from pullstatus.client.flow import (
     log,
     whole,
 )
-from pullstatus.client.keys import Claim, Claims, NextPage
+from pullstatus.client.keys import Claim, Claims, Holder, NextPage
 from pullstatus.client.pages import Page
 from pullstatus.client.reading import Found, not_the_service
 from pullstatus.client.records import Record
@@ -65,9 +65,11 @@ class Hands(Claims):
         super().__init__(lambda: "")
         self.acks: dict[Kind, str] = {}
 
-    def take(self, kind: Kind, count_max: int, key: str | None, *, keep: bool = False) -> Claim:
+    def take(
+        self, holder: Holder, kind: Kind, count_max: int, key: str | None, *, keep: bool = False
+    ) -> Claim:
         """As `Claims` says; of this size, for a page in hand comes as it is whatever is asked."""
-        claim = super().take(kind, count_max, key, keep=keep)
+        claim = super().take(holder, kind, count_max, key, keep=keep)
         claim.next = msgspec.structs.replace(claim.next, count_max=count_max)
         return claim
 
@@ -163,11 +165,12 @@ class ReaderPuller(Puller):
         self.check_key(key)
         if ack is not None:
             self.claims.acknowledge(kind, _check_pull_id(ack))
-        claim = self.claims.take(kind, count_max, None)
-        page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
-        if page:
-            self.claims.forget(claim)
-        return page
+        with Holder() as holder:
+            claim = self.claims.take(holder, kind, count_max, None)
+            page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
+            if page:
+                self.claims.forget(claim)
+            return page
 
     def close(self) -> Flow[None]:
         """Tell of what was acknowledged since the last pull; if that can't be, it comes again."""

@@ -58,7 +58,7 @@ class Kept(Claims):
             self._slots = Slots(path, decode_state)
         # Once; also for a client that is dropped, or that could not be made after this.
         self._let_go = weakref.finalize(self, self._slots.close)
-        self._claims = [self._left(owed) for owed in self._found(path)]
+        self._claims = [Claim(owed.kind, owed.next_page) for owed in self._found(path)]
 
     def asks(self, claim: Claim, page: NextPage) -> None:
         """Write down that it is asked for, and what else is not done with.
@@ -125,11 +125,6 @@ class Kept(Claims):
                 " there once more, or give another file"
             )
         return state.owed
-
-    def _left(self, owed: Owed) -> Claim:
-        claim = Claim(owed.kind, owed.next_page)
-        claim.let_go()
-        return claim
 
 
 class KeptPuller(Puller):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
@@ -14,9 +15,12 @@ from types import FrameType
 import httpx
 import pytest
 
-from pullstatus import Client, Kind
+from pullstatus import Client, DeliveryStatus, Kind
+from pullstatus.client import flow
+from pullstatus.client.flow import Follower
 from pullstatus.client.interruptions import interruption
 from tests.unit.client.conftest import Hands, page
+from tests.unit.client.service import ABOUT, Service
 
 PATIENCE_S = 60.0
 
@@ -134,6 +138,48 @@ def test_exceptions_of_a_callers_own_transport_become_ours(client: Hands) -> Non
     client.over(TimeLimitError("odd"), page(1, waiting=0), keyed=True)
     assert len(client.pull()) == 1
     assert len(set(client.keys)) == 1
+
+
+def _interrupted(
+    work: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., object]:
+    """As if a signal came just when this was done."""
+
+    def then_rung(*arguments: object, **named: object) -> object:
+        monkeypatch.undo()
+        work(*arguments, **named)
+        raise KeyboardInterrupt
+
+    return then_rung
+
+
+@pytest.mark.parametrize("reader", [None, "billing"])
+@pytest.mark.parametrize("at", ["take", "ask", "batch"])
+def test_a_page_that_was_in_nobodys_hand_yet_comes_to_the_next_caller(
+    client: Hands, monkeypatch: pytest.MonkeyPatch, reader: str | None, at: str
+) -> None:
+    if reader is None:
+        client.over(*[page(1, waiting=0)] * (1 if at == "take" else 2), keyed=True)
+    else:
+        client.about = [ABOUT]
+        client.over(reader=reader)
+        client.service = Service(1)
+    puller = client.client._puller
+    place, name = {
+        "take": (puller.claims, "take"),
+        "ask": (Follower, "_hand_over"),
+        "batch": (flow, "Batch"),
+    }[at]
+    monkeypatch.setattr(place, name, _interrupted(getattr(place, name), monkeypatch))
+    with pytest.raises(KeyboardInterrupt):
+        client.batches().next()
+    gc.collect()
+    with client.batches().one() as batch:
+        assert [record.sid for record in batch if isinstance(record, DeliveryStatus)] == ["8:1"]
+    assert len(puller.claims._claims) == 0
+    if reader is None:
+        assert len({*client.keys}) == 1
+    client._script.clear()
 
 
 class _Service(BaseHTTPRequestHandler):
