@@ -7,6 +7,7 @@ on. So may all of the answer, unless whoever reads its body gives it more time, 
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,9 @@ class Transport(httpx.HTTPTransport):
         super().__init__(verify=verify, proxy=proxy, trust_env=False)
         pool: Any = self._pool
         pool._network_backend = _Lines(pool._network_backend)  # noqa: SLF001
+        # Theirs is taken in a function of Python's: a signal's exception that comes at its end
+        # leaves it held, and their own cleaning up waits for it.
+        pool._optional_thread_lock = threading.Lock()  # noqa: SLF001
 
 
 class AsyncTransport(httpx.AsyncHTTPTransport):

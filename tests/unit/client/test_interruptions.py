@@ -14,6 +14,7 @@ from types import FrameType
 
 import httpx
 import pytest
+from httpcore._synchronization import ThreadLock
 
 from pullstatus import Client, DeliveryStatus, Kind
 from pullstatus.client import flow
@@ -244,3 +245,35 @@ def test_a_lock_that_was_left_held_below_holds_up_nobody(
     thread.join(PATIENCE_S)
     assert len(pages) == 1
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_an_exception_where_a_lock_was_just_taken_below_leaves_none_held(
+    base_url: str, at: int
+) -> None:
+    client = Client(base_url, 1400006666, "key", keyed=True)
+    ended: list[BaseException | None] = []
+    taken: list[FrameType] = []
+
+    def ring(frame: FrameType, event: str, _value: object) -> None:
+        if event == "return" and frame.f_code is ThreadLock.__enter__.__code__:
+            taken.append(frame)
+            if len(taken) == at:
+                raise KeyboardInterrupt
+
+    def pull() -> None:
+        sys.setprofile(ring)
+        try:
+            client.pull(Kind.REPLY)
+            ended.append(None)
+        except KeyboardInterrupt as error:
+            ended.append(error)
+        sys.setprofile(None)
+        client.pull(Kind.REPLY)
+        client.close()
+
+    thread = threading.Thread(target=pull, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert len(ended) == 1
