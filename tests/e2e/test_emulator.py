@@ -924,8 +924,8 @@ def test_a_played_gateway_calls_again_until_it_is_taken(
     for wrong, said in (
         ({"gateway": "karix"}, "gateway must be one of"),
         ({"url": "ftp://a"}, "url must begin"),
-        ({"url": "http://[x"}, "url must be an address"),
-        ({"url": "http://a:99999999"}, "url must be an address"),
+        ({"url": "http://[x"}, "url is no address"),
+        ({"url": "http://a:99999999"}, "url is no address"),
         ({"pace": 0}, "pace"),
     ):
         refused = peer.http.post("/emulator/gateways", json=play | wrong)
