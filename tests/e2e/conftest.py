@@ -21,6 +21,8 @@ import pytest
 
 from pullstatus import limits
 from tests.harness import FORGIVING, PATIENCE_S, App, Program, whole_client
+from tests.store.jetstream import real
+from tools.postgresql import PostgreSQL
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -57,6 +59,19 @@ def master_key(folder: Path) -> Iterator[dict[str, str]]:
         for name, value in named.items():
             patch.setenv(name, value)
         yield named
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
+def each_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """A new store of each engine by its URL; None: the program's own file."""
+    place: contextlib.AbstractContextManager[str | None] = contextlib.nullcontext()
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        place = server.database()
+    elif request.param == "jetstream":
+        place = real.place(tmp_path)
+    with place as url:
+        yield url
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ started anew with less of it, and no part is ever late for another that is meant
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,6 @@ from tests.harness import (
     with_limits,
     with_values,
 )
-from tests.store.jetstream import real
-from tools.postgresql import PostgreSQL
 
 IMPATIENT = with_limits(PENDING_PARTS_S=1)
 UDH = "kannel?text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
@@ -35,19 +31,10 @@ CONCAT = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
-def program(
-    request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]
-) -> Iterator[Program]:
+@pytest.fixture
+def program(tmp_path: Path, environment: dict[str, str], each_store: str | None) -> Program:
     """A server over each engine, which does not run yet."""
-    place: contextlib.AbstractContextManager[str | None] = contextlib.nullcontext()
-    if request.param == "postgresql":
-        server: PostgreSQL = request.getfixturevalue("postgresql")
-        place = server.database()
-    elif request.param == "jetstream":
-        place = real.place(tmp_path)
-    with place as url:
-        yield Program(tmp_path, environment=environment, store=url)
+    return Program(tmp_path, environment=environment, store=each_store)
 
 
 def come(program: Program, token: str, number: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,8 +10,6 @@ import pytest
 from pullstatus.receipts.joining import MISSING
 from tests.e2e.test_inbound import register
 from tests.harness import REPLY, App, Program, with_limits
-from tests.store.jetstream import real
-from tools.postgresql import PostgreSQL
 
 AT_ONCE = with_limits(PENDING_NAME_S=0)  # a name is not waited for
 OVERDUE = with_limits(PENDING_PARTS_S=1)
@@ -33,21 +29,10 @@ part = { reference = "ref", count = "of", number = "nr" }
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
-def program(
-    request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]
-) -> Iterator[Program]:
+@pytest.fixture
+def program(tmp_path: Path, environment: dict[str, str], each_store: str | None) -> Program:
     """A server over each engine."""
-    place: contextlib.AbstractContextManager[str | None] = contextlib.nullcontext()
-    if request.param == "postgresql":
-        server: PostgreSQL = request.getfixturevalue("postgresql")
-        place = server.database()
-    elif request.param == "jetstream":
-        place = real.place(tmp_path)
-    with place as url:
-        made = Program(tmp_path, environment=environment, store=url)
-        made.command = AT_ONCE
-        yield made
+    return Program(tmp_path, environment=environment, store=each_store, command=AT_ONCE)
 
 
 def come(program: Program, address: str) -> None:

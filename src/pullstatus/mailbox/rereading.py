@@ -243,7 +243,8 @@ def _part(
 
 def _receipts(item: Item) -> Receipts:
     body = item.raw if item.index is None else b"[" + item.raw + b"]"
-    return done(read_records(_request(item, body)))
+    request = msgspec.structs.replace(_request(item, body), content_type="")
+    return done(read_records(request))  # it is in UTF-8, whatever it came in
 
 
 def _reports(source: Source, item: Item) -> Reports:

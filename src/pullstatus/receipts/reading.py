@@ -66,7 +66,7 @@ def read(source: Source, request: Request) -> Steps[Reports]:
                 continue
             return (yield from _read_body(source, name, request))
         for field in _values(source, request, name):
-            said = yield from _read_json(source, field, "", request, whole=False)
+            said = yield from _read_json(source, field, "", request)
             fields.append(said)
     if fields:
         return Reports(
@@ -182,19 +182,17 @@ def _read_body(source: Source, member: str, request: Request) -> Steps[Reports]:
     return (yield from _read_json(source, recoded(request), member, request))
 
 
-def _read_json(
-    source: Source, body: bytes, member: str, request: Request, *, whole: bool = True
-) -> Steps[Reports]:
-    """What JSON says.
+def _read_json(source: Source, body: bytes, member: str, request: Request) -> Steps[Reports]:
+    """What JSON says; what is none is kept with all of the request, as it came, to be read again.
 
     Args:
-        whole: it is all of the request; else a field of it, which a retry finds in the whole.
+        body: that of the request, in UTF-8, or a field of it.
     """
     text = yield from mend_in_steps(_unwrapped(body))
     text = text.strip()
     if not text:
         return Reports([])
-    raw = body if whole else _whole(request)
+    raw = _whole(request)
     usual = len(text) <= AT_ONCE_BYTES and text[:1] == (b"{" if member else b"[")
     try:
         items = _cut(text, member) if usual else None

@@ -19,6 +19,7 @@ from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, Un
 from pullstatus.mailbox import append, parking, rereading, unparking
 from pullstatus.mailbox.unparking import Told
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
+from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
@@ -491,3 +492,20 @@ async def test_undated_record_has_the_time_of_its_arrival(
 
     monkeypatch.setattr(rereading, "read_records", read)
     assert (await unparking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1
+
+
+async def test_a_part_of_a_push_in_another_charset_is_read_again_as_it_was(store: Store) -> None:
+    """It was read to be told apart, and is kept in UTF-8."""
+    part = json.dumps(status(1, description="你好"), ensure_ascii=False).encode()
+    known = await live(store)
+    unread = Unread(part, "must be something else", index=0)
+    receipts = Receipts(Kind.DELIVERY_STATUS, [], [], unread=(unread,))
+    request = Request("POST", b"", "application/json; charset=GBK", b"", NOW_MS // 1000)
+    sent: dict[str, Any] = {"sender": "carrier", "now_ms": NOW_MS, "ticket": bytes(16)}
+    await parking.park(
+        store, known, receipts, form="tencent", request=request, address="192.0.2.1", **sent
+    )
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 1, 0)
+    mailbox = known.application.mailbox(Kind.DELIVERY_STATUS)
+    texts = [json.loads(entry.data)["description"] async for entry in store.entries(mailbox)]
+    assert texts == ["你好"]

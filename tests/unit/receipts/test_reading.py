@@ -161,6 +161,14 @@ def test_a_body_is_in_the_charset_that_its_content_type_names(items: str, charse
     assert report.text == "你好"
 
 
+@pytest.mark.parametrize("items", ["body.list", "form.list", "request"])
+def test_what_cannot_be_read_is_kept_in_the_charset_that_it_came_in(items: str) -> None:
+    """So that it is the same when it is read again."""
+    body = '{"other": "你好"'.encode("gbk")
+    content_type = f"{FORM if items == 'form.list' else 'application/json'}; charset=GBK"
+    assert [each.raw for each in said(body, items, content_type).unread] == [body]
+
+
 def test_a_text_that_says_its_own_charset_is_in_that() -> None:
     body = b"from=8613800000001&charset=GBK&text=" + quote("你好".encode("gbk")).encode()
     for charset in ("UTF-8", "GBK", "Big5"):
