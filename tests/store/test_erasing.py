@@ -27,6 +27,7 @@ from pullstatus.store import (
     chunk,
 )
 from pullstatus.store.gathering import store as steps
+from pullstatus.store.transfer import SetAside
 from tests.harness import status
 from tests.store.build import (
     EMPTY,
@@ -40,6 +41,7 @@ from tests.store.build import (
     data_of,
     drain,
     fingerprinted,
+    incompressible,
     journal_of,
     new_act,
     packed_chunk,
@@ -50,6 +52,8 @@ from tests.store.build import (
     redeliver,
 )
 from tests.store.engines import Opener
+from tests.store.places import damage
+from tests.store.test_migration import rows_of
 
 pytestmark = pytest.mark.anyio
 
@@ -259,6 +263,39 @@ async def test_page_that_outlived_retention_comes_without_what_was_erased(
     again = await store.pull(read())
     assert again.data == b",".join(without(given))
     await sound(url)
+
+
+async def test_who_erases_at_the_same_time_erases_all_of_it(store: Store, url: str) -> None:
+    """By text and by number, from the first on and from the last, of what is large."""
+    given = [b'"%b"' % incompressible(300_000, number) for number in range(6)]
+    for start in (0, 3):
+        await store.append(append(STATUSES, given[start : start + 3]))
+    by_text = [store.erase(STATUSES, at_ms=NOW_MS, holding=[[given[place]]]) for place in (5, 1)]
+    by_number = [store.erase(STATUSES, at_ms=NOW_MS, seqs=[seq]) for seq in (4, 1)]
+    assert sum(each.waiting for each in await asyncio.gather(*by_number, *by_text)) == 4
+    kept = [given[2], given[4]]
+    assert await data_of(store, STATUSES) == kept
+    assert b",".join(taken.data for taken in await drain(store, STATUSES)) == b",".join(kept)
+    await sound(url)
+
+
+async def test_what_was_set_aside_loses_what_several_erase_at_once_and_nothing_else(
+    opener: Opener, url: str
+) -> None:
+    """Also of what is large."""
+    given = [b'"%b"' % incompressible(300_000, number) for number in range(6)]
+    store = await opener()
+    await store.append(append(STATUSES, given))
+    damage(url, STATUSES)  # in the last of them
+    taken = b",".join([page.data for page in await drain(await opener(), STATUSES)])
+    assert taken == b",".join(given[:5])
+    due = [store.erase(STATUSES, at_ms=NOW_MS, holding=[[given[place]]]) for place in (1, 3)]
+    await asyncio.gather(*due)
+    assert await data_of(store, STATUSES) == [given[0], given[2], given[4]]
+    await store.close()
+    aside = [row for row in (await rows_of(url))[SetAside] if isinstance(row, SetAside)]
+    held = b"".join(chunk.readable(row.bounds, row.body) or b"" for row in aside)
+    assert [entry for entry in given[:5] if entry in held] == [given[0], given[2], given[4]]
 
 
 async def test_by_numbers_and_only_in_that_mailbox(store: Store, url: str) -> None:

@@ -363,6 +363,22 @@ async def test_there_are_so_many_readers_and_no_more(store: Store, url: str) -> 
     await sound(url)
 
 
+async def test_who_made_room_and_comes_back_at_once_keeps_its_page(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READERS_MAX", 2)
+    await store.append(append(STATUSES, records(9)))
+    for name in ("a", "b"):
+        first = await store.pull(read(count_max=1, name=name))
+        await store.pull(read(first.first_seq, 0, name=name))
+    names = ("new", "a")
+    pages = await together(store, *[read(count_max=1, name=name) for name in names])
+    for name, taken in zip(names, pages, strict=True):
+        assert isinstance(taken, Page)
+        assert await store.pull(read(name=name)) == again(taken, 5, 2)
+    await sound(url)
+
+
 async def test_beyond_the_readers_there_may_be_others_elsewhere(store: Store) -> None:
     await store.append(append(STATUSES, records(limits.READERS_MAX)))
     await store.append(append(OTHERS, records(1)))

@@ -149,6 +149,16 @@ class Draft:
             if not subject.endswith("*"):
                 yield subject, self._rows.get(subject)
 
+    def written(self, subject: str) -> list[str]:
+        """Those that it writes to, of a subject and all that lie behind it."""
+        behind = f"{subject}."
+        return [name for name in self.values if name == subject or name.startswith(behind)]
+
+    def unwrite(self, subject: str) -> None:
+        """Write to none of them what steps until now were to write."""
+        for name in self.written(subject):
+            del self.values[name]
+
     def learn(self, subjects: Sequence[str], rows: Mapping[str, Message]) -> None:
         """What more was asked, of the same commit.
 
@@ -410,8 +420,9 @@ class JetTables:
         """A chunk was read."""
         kind = state.mailbox.holds
         draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
-        draft.chunks[kind, chunk.row.first_seq] = chunk
-        self._cache.put_chunk(state.number, chunk)
+        if (kind, chunk.row.first_seq) not in draft.chunks:  # a step may have changed it
+            draft.chunks[kind, chunk.row.first_seq] = chunk
+            self._cache.put_chunk(state.number, chunk)
 
     def _draft(self, sdkappid: int) -> Draft:
         draft = self.drafts.get(sdkappid)
@@ -446,16 +457,18 @@ class JetTables:
         """All rows of a pattern, as they stand in between, by subject."""
         if not draft.has_row(pattern):
             self._ask(draft, (pattern,))
-        begin = pattern.removesuffix("*")
+        above = pattern.removesuffix(".*")
+
+        def is_meant(subject: str) -> bool:  # and no further part of one that is
+            return subject.rpartition(".")[0] == above
+
         found = {
-            subject: opened(message, held)
-            for subject, message in draft.rows()
-            if subject.startswith(begin)
+            subject: opened(message, held) for subject, message in draft.rows() if is_meant(subject)
         }
         found |= {
             subject: value
             for subject, value in draft.values.items()
-            if subject.startswith(begin) and isinstance(value, held)
+            if is_meant(subject) and isinstance(value, held)
         }
         return sorted(found.items())
 
@@ -650,19 +663,29 @@ class JetTables:
 
     def _put_whole(self, draft: Draft, subject: str, chunk: Chunk) -> None:
         """Write a chunk to a subject of its own; what was there before goes behind the commit."""
+        draft.unwrite(subject)  # it may have had more parts
         for part in parts_of(chunk):
             draft.values[f"{subject}.{part.part}" if part.part else subject] = part
         if draft.row(subject) is not None or ".new." in subject:
             self._drop_former(draft, subject)
-            self._drop_former(draft, f"{subject}.*")  # it may have had more parts
+            self._drop_former(draft, f"{subject}.*")
 
     def _drop_former(self, draft: Draft, subject: str) -> None:
         """Remove behind the commit what a subject held before it."""
         draft.behind.append(partial(self._purge, draft.place.stream, subject, draft.here))
 
     def _drop_all(self, draft: Draft, subject: str) -> None:
-        """Remove behind the commit all that a subject held until then."""
-        draft.behind.append(partial(self._purge, draft.place.stream, subject, None))
+        """Remove behind the commit all that a subject holds; what a later step writes there stays.
+
+        Its last row says that it is none any more, since what follows a commit may not happen.
+        """
+        last = draft.values[subject]
+
+        def drop(here: int) -> None:
+            below = here if draft.values[subject] is last else draft.here
+            self._bus.purge(draft.place.stream, subject, below=below)
+
+        draft.behind.append(drop)
 
     def _purge(self, stream: str, subject: str, below: int | None, here: int) -> None:
         self._bus.purge(stream, subject, below=here if below is None else below)
@@ -814,11 +837,7 @@ class JetTables:
 
     def _drop_page(self, draft: Draft, kind: int, name: str) -> None:
         """Nothing of the page that was kept for a reader stays behind the commit."""
-        subject = draft.place.page(kind, name)
-        for part in [each for each in draft.values if each.startswith(subject)]:
-            del draft.values[part]
-        for every in (subject, f"{subject}.*"):
-            self._drop_all(draft, every)
+        self._let_go(draft, draft.place.page(kind, name))
 
     def page(self, state: State, name: str) -> bytes:
         draft, kind = self._of(state)
@@ -842,9 +861,14 @@ class JetTables:
 
     def _keep(self, draft: Draft, subject: str, data: bytes) -> None:
         """Write what may be larger than a message; what was there before goes behind the commit."""
+        self._let_go(draft, subject)
         for each in PageMessage.of(data):
             part = f"{subject}.{each.part}" if each.part else subject
             draft.values[part] = each
+
+    def _let_go(self, draft: Draft, subject: str) -> None:
+        """Nothing of that stays behind the commit; what a later step writes there does."""
+        draft.unwrite(subject)
         for every in (subject, f"{subject}.*"):
             self._drop_former(draft, every)
 
@@ -870,9 +894,7 @@ class JetTables:
         """Nothing is on its way any more."""
         draft, kind = self._of(state)
         draft.boxes[kind] = msgspec.structs.replace(draft.boxes[kind], routing=b"")
-        subject = draft.place.route(kind)
-        for every in (subject, f"{subject}.*"):
-            self._drop_all(draft, every)
+        self._let_go(draft, draft.place.route(kind))
 
     # -- what is remembered to know repeats by
 
@@ -1050,9 +1072,7 @@ class JetTables:
         draft, kind = self._of(state)
         if through is None:  # also of what does not tell any more what there is
             subject, arrays = draft.place.segments(kind), draft.place.arrays(kind)
-            begin = arrays.removesuffix("*.>")
-            for name in [name for name in draft.values if name.startswith(begin)]:
-                del draft.values[name]
+            draft.unwrite(arrays.removesuffix(".*.>"))
             draft.values[subject] = SegmentsMessage([])
             for every in (subject, arrays):
                 self._drop_former(draft, every)
@@ -1065,8 +1085,7 @@ class JetTables:
         gone = [each for each in laid if goes(each)]
         for each in gone:
             pattern = draft.place.arrays(kind, each.first_seq)
-            for name in [name for name in draft.values if name.startswith(pattern[:-1])]:
-                del draft.values[name]
+            draft.unwrite(pattern.removesuffix(".>"))
             self._drop_former(draft, pattern)
         if gone:
             kept = [each for each in laid if not goes(each)]
@@ -1108,7 +1127,7 @@ class JetTables:
         place = draft.place
         names = {
             *self._bus.subjects(place.stream, place.tallies(series)),
-            *(name for name in draft.values if name.startswith(place.tallies(series)[:-1])),
+            *draft.written(place.tallies(series).removesuffix(".>")),
         }
         due = sorted(name for name in names if int(name.rpartition(".")[2]) >= day_of(from_hour))
         unknown = [name for name in due if name not in draft.values and not draft.has_row(name)]
@@ -1140,10 +1159,8 @@ class JetTables:
             log_at = self._log_at(draft, state, first_kept)
         box = msgspec.structs.replace(box, rows_at=rows_at, left_ms=left_ms)
         if box.anew_from and box.anew_from < first_kept:
-            begin = draft.place.anew(kind, 0).removesuffix("0")
-            for name in self._bus.subjects(draft.place.stream, f"{begin}>"):
-                if int(name.removeprefix(begin).split(".")[0]) < first_kept:
-                    self._drop_former(draft, name)
+            for name in self._numbered(draft, draft.place.anew(kind, ""), first_kept - 1):
+                self._drop_former(draft, name)
             kept = first_kept <= box.anew_through
             first, last = (first_kept, box.anew_through) if kept else (0, 0)
             box = msgspec.structs.replace(box, anew_from=first, anew_through=last)
@@ -1175,10 +1192,20 @@ class JetTables:
 
     def remove_aside(self, state: State, through: int) -> None:
         draft, kind = self._of(state)
-        begin = draft.place.bad(kind, "")
-        for name in self._bus.subjects(draft.place.stream, f"{begin}>"):
+        stream = draft.place.stream
+        for name in self._numbered(draft, draft.place.bad(kind, ""), through):
+            draft.behind.append(partial(self._purge, stream, name, None))
+
+    def _numbered(self, draft: Draft, begin: str, through: int) -> Iterator[str]:
+        """Subjects that go on with a number, up to one; of them nothing is to be written."""
+        names = {
+            *self._bus.subjects(draft.place.stream, f"{begin}>"),
+            *draft.written(begin.removesuffix(".")),
+        }
+        for name in names:
             if int(name.removeprefix(begin).split(".")[0]) <= through:
-                self._drop_all(draft, name)
+                draft.values.pop(name, None)
+                yield name
 
     def forgetters(
         self,

@@ -1,0 +1,198 @@
+"""Steps of one group, each of which finds what those before it have only begun to write.
+
+What is written and removed then is as if each had been a group of its own: nothing that was to go
+stays stored, and nothing goes that a later step has written.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pullstatus import limits
+from pullstatus.store import Count, Follow, Pull, Reader, Tally, Unfollow, chunk
+from pullstatus.store.gathering.operations import Erase, Purge
+from pullstatus.store.jetstream.messages import ChunkPart, opened
+from tests.store.build import NOW_MS, STATUSES, append, incompressible, pull, records
+from tests.store.jetstream.lanes import LAYOUT, PARTITION, Process, cluster
+from tests.store.jetstream.memory import MemoryBus
+
+PLACE = LAYOUT.application(STATUSES.sdkappid)
+KIND = STATUSES.holds
+ASIDE = f"{PLACE.bad(KIND, '')}>"
+LARGE = [b'"%b"' % incompressible(600, number) for number in range(6)]
+BEYOND = 1 << 39  # of an erasing step that sees to what lies elsewhere
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return cluster()
+
+
+@pytest.fixture
+def one(bus: MemoryBus) -> Process:
+    return Process(bus)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is larger than a message is so soon."""
+    monkeypatch.setattr("pullstatus.store.jetstream.messages.PART_BYTES_MAX", 1000)
+
+
+def erase(entry: bytes, first_seq: int = 1) -> Erase:
+    return Erase(STATUSES, first_seq, 100, NOW_MS, ((entry,),), frozenset())
+
+
+def purge(*, aside: bool = False) -> Purge:
+    return Purge((STATUSES,), NOW_MS + 1, 1000, 1.0, aside)
+
+
+def read(name: str, ack: int | None = None, count_max: int = 100) -> Pull:
+    return Pull(STATUSES, count_max, NOW_MS, reader=Reader(name, ack))
+
+
+def stored(bus: MemoryBus, pattern: str = ">") -> list[bytes]:
+    """Of `LARGE`, those of which any message holds anything."""
+    held = b"".join(
+        message.data
+        for subject in bus.subjects(PARTITION, pattern)
+        for message in bus.following(PARTITION, subject, 1, count=1000, leader=True)
+    )
+    pieces = [slice(begin, begin + 20) for begin in range(0, 580, 20)]
+    return [entry for entry in LARGE if any(entry[piece] in held for piece in pieces)]
+
+
+def follow(process: Process) -> None:
+    """Have all of it followed, so that it may go."""
+    box, _ = process._box(STATUSES)
+    assert process.do(Follow(STATUSES, box.mark, box.tail, None, []))
+
+
+def spoil(bus: MemoryBus) -> None:
+    """Have the chunk be damaged in the first of its parts."""
+    [first, *_] = bus.following(PARTITION, PLACE.log(KIND), 1, count=9, leader=True)
+    at = first.data.index(LARGE[0][:20])
+    data = first.data[:at] + bytes([first.data[at] ^ 8]) + first.data[at + 1 :]
+    bus.damage(PARTITION, first._replace(data=data))
+
+
+def set_aside(bus: MemoryBus, one: Process) -> None:
+    """Have a chunk of several parts be damaged, and put aside."""
+    one.do(append(STATUSES, LARGE))
+    spoil(bus)
+    Process(bus).pull(pull(STATUSES))
+    assert readable(bus) == LARGE[1:]
+
+
+def readable(bus: MemoryBus) -> list[bytes]:
+    """Of `LARGE`, what can be read of the one chunk that was set aside."""
+    parts = [
+        opened(message, ChunkPart)
+        for subject in sorted(bus.subjects(PARTITION, ASIDE))
+        for message in bus.following(PARTITION, subject, 1, count=9, leader=True)
+    ]
+    assert [part.part for part in parts] == list(range(parts[0].parts))
+    joined = chunk.readable(parts[0].bounds, b"".join(part.body for part in parts))
+    assert joined is not None
+    return [entry for entry in LARGE if entry in joined]
+
+
+# --- erasing --------------------------------------------------------------------------------------
+
+
+def test_what_was_set_aside_loses_what_each_step_erases_and_nothing_else(
+    bus: MemoryBus, one: Process
+) -> None:
+    set_aside(bus, one)
+    Process(bus).log.commit([erase(LARGE[3], BEYOND), erase(LARGE[4], BEYOND)])
+    assert readable(bus) == [LARGE[1], LARGE[2], LARGE[5]]
+    Process(bus).do(erase(LARGE[2], BEYOND))
+    assert readable(bus) == [LARGE[1], LARGE[5]]
+    assert stored(bus, ASIDE) == [*LARGE[:2], LARGE[5]]
+
+
+def test_nothing_of_what_each_step_erases_stays(bus: MemoryBus, one: Process) -> None:
+    """Also not in a part more that the first had written."""
+    one.do(append(STATUSES, LARGE))
+    Process(bus).log.commit([erase(LARGE[0]), *(erase(entry) for entry in LARGE[3:])])
+    assert stored(bus) == LARGE[1:3]
+    assert Process(bus).pull(pull(STATUSES)).data == b",".join(LARGE[1:3])
+
+
+def test_a_step_reads_over_what_another_has_erased(bus: MemoryBus, one: Process) -> None:
+    """It begins with an entry before, and comes with the messages of what is behind."""
+    for start in (0, 3):
+        one.do(append(STATUSES, LARGE[start : start + 3]))
+    seqs = Erase(STATUSES, 4, 100, NOW_MS, (), frozenset([4]))
+    Process(bus).log.commit([seqs, erase(LARGE[5], 1)])
+    assert stored(bus) == [*LARGE[:3], LARGE[4]]
+    assert Process(bus).pull(pull(STATUSES)).data == b",".join([*LARGE[:3], LARGE[4]])
+
+
+# --- removal --------------------------------------------------------------------------------------
+
+
+def test_nothing_stays_of_what_is_written_anew_and_removed(bus: MemoryBus, one: Process) -> None:
+    one.do(append(STATUSES, LARGE))
+    follow(one)
+    one.pull(pull(STATUSES))
+    Process(bus).log.commit([erase(LARGE[5]), purge()])
+    assert stored(bus) == []
+
+
+def test_nothing_stays_of_what_is_set_aside_and_removed(bus: MemoryBus, one: Process) -> None:
+    one.do(append(STATUSES, LARGE))
+    follow(one)
+    spoil(bus)
+    Process(bus).log.commit([pull(STATUSES), purge(aside=True), erase(LARGE[5], BEYOND)])
+    assert stored(bus) == []
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_made_room_and_comes_back_keeps_its_page(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READERS_MAX", 2)
+    one.do(append(STATUSES, records(9)))
+    for name in ("a", "b"):
+        first = one.pull(read(name, count_max=1)).first_seq
+        one.do(read(name, first, 0))
+    one.log.commit([read("new", count_max=1), read("a", count_max=1)])
+    assert Process(bus).pull(read("a")).repeated
+
+
+def test_a_page_that_takes_the_place_of_another_is_kept(bus: MemoryBus, one: Process) -> None:
+    """Of the one before nothing stays."""
+    one.do(append(STATUSES, LARGE))
+    one.pull(read("r", count_max=4))
+    one.purge(STATUSES)
+    assert stored(bus) == LARGE
+    Process(bus).log.commit([read("r", 1), purge()])
+    assert stored(bus) == LARGE[4:]
+    page = Process(bus).pull(read("r"))
+    assert (page.data, page.repeated) == (b",".join(LARGE[4:]), True)
+
+
+def test_a_kept_page_loses_what_each_step_erases(bus: MemoryBus, one: Process) -> None:
+    one.do(append(STATUSES, LARGE))
+    one.pull(read("r"))
+    one.purge(STATUSES)
+    Process(bus).log.commit([erase(entry, BEYOND) for entry in LARGE[2:]])
+    assert stored(bus) == LARGE[:2]
+    assert Process(bus).pull(read("r")).data == b",".join(LARGE[:2])
+
+
+# --- tallies --------------------------------------------------------------------------------------
+
+
+def test_what_is_counted_behind_tallies_that_go_stays(bus: MemoryBus, one: Process) -> None:
+    one.do(append(STATUSES, records(1)))
+    hour, series = 2_026_010_100, int(STATUSES.kind)
+    tally = Tally(series, hour, (1,))
+    one.do(Count(STATUSES.sdkappid, [tally], NOW_MS))
+    box, _ = one._box(STATUSES)
+    due = Unfollow(STATUSES, box.mark, 0, 0)
+    assert Process(bus).log.commit([due, Count(STATUSES.sdkappid, [tally], NOW_MS)]) == [True, True]
+    assert bus.subjects(PARTITION, PLACE.tallies())
