@@ -99,7 +99,7 @@ class Fleet:
         self._beats = beats
         self._on_dead = on_dead
         self._on_store_ended = on_store_ended
-        self._stopping = False
+        self._over = asyncio.Event()
         self._keeping: list[asyncio.Task[None]] = []
         self._all_serve = asyncio.Event()
         self._refused: str | None = None
@@ -143,7 +143,7 @@ class Fleet:
         stand still where this server does.
         """
         for member in self.members:
-            if self._stopping or member.process is None:
+            if self._over.is_set() or member.process is None:
                 member.pulse = Pulse()
             elif not member.serves:
                 member.pulse = Pulse()
@@ -162,7 +162,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Start no more of them; whoever calls this has told them to stop, or kills them."""
-        self._stopping = True
+        self._over.set()
         self._all_serve.set()
 
     async def gone(self, by_s: float) -> None:
@@ -176,7 +176,7 @@ class Fleet:
 
     def kill(self) -> None:
         """End all of them at once."""
-        self._stopping = True
+        self._over.set()
         for member in self.members:
             if member.process is not None and member.process.poll() is None:
                 member.process.kill()
@@ -184,11 +184,11 @@ class Fleet:
     async def _keep(self, member: Member) -> None:
         """Have one worker run until all are to stop."""
         pause_s = PAUSE_S
-        while not self._is_over():
+        while not self._over.is_set():
             began_s = time.monotonic()
             status, reason = await self._try(member)
             self._on_dead(member)
-            if self._is_over():
+            if self._over.is_set():
                 return
             if not self._all_serve.is_set():
                 self._refused = self._refused or f"worker {member.number} {reason}"
@@ -204,7 +204,8 @@ class Fleet:
                 again_in_s=pause_s,
                 reason=reason if status is None else _CUT,
             )
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), pause_s)
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     async def _try(self, member: Member) -> tuple[int | None, str]:
@@ -213,9 +214,6 @@ class Fleet:
             return await self._live(member), "ended at its start"
         except Exception as error:  # noqa: BLE001 - no process, no memory, no file: the next has
             return None, f"cannot be started: {error}"
-
-    def _is_over(self) -> bool:
-        return self._stopping
 
     async def _live(self, member: Member) -> int:
         """One life of a worker; returns how it ended."""

@@ -157,6 +157,25 @@ def test_what_keeps_a_worker_from_being_started_is_told_and_tried_again(
     assert told[0]["status"] == -9
 
 
+def test_a_stop_does_not_wait_until_a_worker_would_be_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "PAUSE_S", 10 * PATIENCE_S)
+
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        await asyncio.wait_for(kept.start(), PATIENCE_S)
+        briefs = started.briefs
+        assert kept.members[0].process is not None
+        kept.members[0].process.kill()
+        await until(lambda: kept.ended == 1)
+        await started.gone()
+        assert started.briefs == briefs
+
+    with Started(GOOD) as started:
+        asyncio.run(play(started))
+
+
 def test_a_worker_that_is_not_understood_is_not_one_that_cannot_be_started() -> None:
     async def play(started: Started) -> None:
         kept = started.fleet
