@@ -238,7 +238,9 @@ class ConnectionState:
         return min(self._since + time_s, self._farewell)
 
     def late(self, now: float, *, unread: int, written: int = 0, body: int = 0) -> str | None:
-        """Which deadline has passed, by its name in `limits`; to be asked about once a second.
+        """Which deadline has passed, or which rate was not kept, by its name in `limits`.
+
+        To be asked about once a second.
 
         Args:
             now: the time.
@@ -258,8 +260,10 @@ class ConnectionState:
             self._taken, self._taken_at = taken, now
         elif taken > self._taken:
             self._taken, self._taken_at = taken, now
-        if self._reads_too_slowly(now):
+        if now - self._taken_at > limits.ANSWER_DEADLINE_S:
             return "ANSWER_DEADLINE_S"
+        if self._reads_too_slowly(now):
+            return "ANSWER_BYTES_PER_S_MIN"
         if closed and now <= self._farewell:
             return None
         if self.phase is Phase.IDLE:
@@ -279,9 +283,7 @@ class ConnectionState:
         return took_s > limits.BODY_PATIENCE_S and body < limits.BODY_BYTES_PER_S_MIN * took_s
 
     def _reads_too_slowly(self, now: float) -> bool:
-        """Whether no byte was taken for long, or too few since something lies unread."""
-        if now - self._taken_at > limits.ANSWER_DEADLINE_S:
-            return True
+        """Whether too little was taken since something lies unread, and that is long ago."""
         unread_s = now - self._unread_since
         due = limits.ANSWER_BYTES_PER_S_MIN * unread_s
         return unread_s > limits.ANSWER_DEADLINE_S and self._taken - self._unread_from < due

@@ -85,6 +85,7 @@ DEADLINES = (
     "BODY_BYTES_PER_S_MIN",
     "IDLE_S",
     "ANSWER_DEADLINE_S",
+    "ANSWER_BYTES_PER_S_MIN",
     "DRAIN_DEADLINE_S",
 )
 
@@ -603,7 +604,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
 
     yield _by(
         "pullstatus_connections_cut",
-        "Connections closed since a deadline had passed, by its name in the list of limits.",
+        "Connections closed since a deadline had passed, or too few bytes had come or were taken;"
+        " by the name of that in the list of limits.",
         "deadline",
         figures.cut,
     )

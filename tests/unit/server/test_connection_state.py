@@ -271,18 +271,19 @@ def test_reader_that_takes_nothing_more_is_late_from_its_last_byte() -> None:
         assert not state.late(second, unread=written - 2000 * second, written=written)
     unread = written - 2000 * second
     assert not state.late(second + ANSWER_S, unread=unread, written=written)
-    assert state.late(second + ANSWER_S + 0.1, unread=unread, written=written)
+    late = state.late(second + ANSWER_S + 0.1, unread=unread, written=written)
+    assert late == "ANSWER_DEADLINE_S"
 
 
 def test_reader_of_a_few_bytes_a_second_is_late() -> None:
     """Though it never pauses, and though more answers are written meanwhile."""
     state = after("CLOSE")
     late = [
-        second
+        (second, told)
         for second in range(1, 2 * ANSWER_S)
-        if state.late(second, unread=10**6 + 90 * second, written=10**6 + 100 * second)
+        if (told := state.late(second, unread=10**6 + 90 * second, written=10**6 + 100 * second))
     ]
-    assert late[0] == ANSWER_S + 2
+    assert late[0] == (ANSWER_S + 2, "ANSWER_BYTES_PER_S_MIN")
 
 
 def test_closed_connection_has_its_time_once_all_is_read() -> None:
