@@ -58,6 +58,7 @@ from pullstatus.errors import (
     AlreadyExists,
     InvalidSetting,
     SettingChanged,
+    StoreCorrupt,
     StoreRefused,
     UnknownApplication,
     UnknownToken,
@@ -730,7 +731,8 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     act = by.act("token revoke", name=name)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
-    await forget_uses(store, token_mark(read_token(before.name, before.value)))
+    with contextlib.suppress(StoreCorrupt):  # of one that is damaged it stays
+        await forget_uses(store, token_mark(read_token(before.name, before.value)))
 
 
 async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:

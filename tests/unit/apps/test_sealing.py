@@ -30,7 +30,7 @@ from pullstatus.apps import (
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.apps.masters import parse
 from pullstatus.apps.rate import RateLimiter
-from pullstatus.apps.values import SEALING, Purpose, application_setting, token_mark
+from pullstatus.apps.values import SEALING, Purpose, application_setting, token_mark, token_setting
 from pullstatus.apps.wrapping import Shut, check_opens
 from pullstatus.errors import (
     AlreadyExists,
@@ -735,5 +735,19 @@ def test_token_is_good_until_it_expires_and_its_last_use_is_known() -> None:
         assert set(await store.marks()) == {mark}
         await apps.revoke_token(store, "a", by=BY)
         assert await store.marks() == {}
+
+    on_a_store(work)
+
+
+def test_a_token_that_is_damaged_can_be_revoked() -> None:
+    async def work(store: Store) -> None:
+        await apps.create_token(store, "a", by=BY)
+        setting = await store.setting(token_setting("a"))
+        assert setting is not None
+        assert await store.change(Change(setting.name, b"{}", setting.value))
+        with pytest.raises(StoreCorrupt):
+            await apps.tokens(store)
+        await apps.revoke_token(store, "a", by=BY)
+        assert await apps.tokens(store) == []
 
     on_a_store(work)
