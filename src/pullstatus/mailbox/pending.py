@@ -301,7 +301,7 @@ async def drop(
                 raise
         else:
             return len(meant)
-    return 0
+    raise AssertionError
 
 
 async def waiting(store: Store, row: Backlog) -> dict[int, Item | None]:
