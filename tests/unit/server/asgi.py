@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from pullstatus.apps import AppKey, Application, LiveApplication, Registry, Toke
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server.at_once import BEGUN, Later
-from pullstatus.server.http import PEER
+from pullstatus.server.http import PEER, Send
 from pullstatus.server.routes import Routes
 from pullstatus.server.whole import Whole
 from pullstatus.store import (
@@ -38,7 +39,7 @@ from pullstatus.store import (
     UnderWay,
 )
 from pullstatus.store.verbs.sums import worst_of
-from tests.harness import Answer, App
+from tests.harness import PATIENCE_S, Answer, App
 from tests.sealing import NO_MASTERS
 from tests.store.build import sums_of
 
@@ -130,12 +131,12 @@ def _given(answer: T | BaseException) -> T:
     return answer
 
 
-async def _respond(said: list[Any], http_status: int, lines: bytes, body: bytes) -> None:
+async def _respond(send: Send, http_status: int, lines: bytes, body: bytes) -> None:
     """An answer that is written at once, as the messages that it would be else."""
     headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
     headers.append((b"content-length", b"%d" % len(body)))
-    said.append({"type": "http.response.start", "status": http_status, "headers": headers})
-    said.append({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": http_status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _answer(said: list[Any]) -> Answer | None:
@@ -171,6 +172,11 @@ class Served:
         self.left = False  # or says no more; `on_leave` tells whoever wants to know
         self.on_leave: Callable[[], None] | None = None
         self.address = "192.0.2.7"
+        self._answered = asyncio.Event()  # whether the newest request is
+
+    async def until_answered(self) -> None:
+        """Wait for an answer to the newest request, which may go on behind it."""
+        await asyncio.wait_for(self._answered.wait(), PATIENCE_S)
 
     async def ask(
         self,
@@ -180,6 +186,7 @@ class Served:
         headers: list[tuple[str, str]] | None = None,
     ) -> Answer | None:
         """One request; None if the connection was closed without an answer."""
+        self._answered.clear()
         path, _, query = target.partition("?")
         sent = [(name.lower().encode(), value.encode()) for name, value in headers or []]
         scope: dict[str, Any] = {
@@ -193,6 +200,11 @@ class Served:
         }
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         said: list[Any] = []
+
+        async def send(message: Any) -> None:  # noqa: ANN401
+            said.append(message)
+            self._answered.set()
+
         scope[PEER] = SimpleNamespace(
             body=None,
             over=None,
@@ -202,7 +214,7 @@ class Served:
             count_in=lambda share: share.add(max(limits.REQUEST_BYTES, len(content))),
             let_go=lambda: self.let_go.append(path),
             hang_up=self._hang_up,
-            respond=partial(_respond, said),
+            respond=partial(_respond, send),
         )
 
         if self.at_once and method == "POST":
@@ -217,16 +229,13 @@ class Served:
                     begun = later.begun
                     begun.failed = error
             if isinstance(begun, tuple):
-                await _respond(said, 200, *begun)
+                await _respond(send, 200, *begun)
                 return _answer(said)
             if begun is not None:
                 scope[BEGUN] = begun
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": content}
-
-        async def send(message: Any) -> None:  # noqa: ANN401
-            said.append(message)
 
         await self.routes(scope, receive, send)
         return _answer(said)

@@ -523,7 +523,7 @@ def test_store_that_does_not_answer_is_put_off_in_time(
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
     async def late(_operation: object, _gone: object) -> int:
-        await asyncio.sleep(0.1)
+        await made.until_answered()
         if isinstance(ends, Exception):
             raise ends
         return ends

@@ -131,11 +131,11 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
     async def stalled(_operation: object, _gone: object) -> int:
-        await asyncio.sleep(0.1)
+        await served.until_answered()
         return 1
 
     async def stalled_too(_operation: object, _gone: object) -> PutAside:
-        await asyncio.sleep(0.1)
+        await served.until_answered()
         return PutAside(1, 1, 0)
 
     monkeypatch.setattr(served.store, "append", stalled)
@@ -172,7 +172,7 @@ def test_callback_that_was_put_off_is_not_answered_again(
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
     async def fails_late(_operation: object, _gone: object) -> int:
-        await asyncio.sleep(0.1)
+        await served.until_answered()
         raise failure
 
     monkeypatch.setattr(served.store, "append", fails_late)
