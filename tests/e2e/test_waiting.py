@@ -126,7 +126,6 @@ def test_a_peer_that_goes_takes_nothing(program: Program, how: str, tmp_path: Pa
     with held(program, held_request(app), held_request(app)) as [wire, behind]:
         if how == "behind another request":  # then nothing more is read of it, not even its end
             wire.send(held_request(app))
-            time.sleep(0.1)
         if how == "reset":
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             wire.close()

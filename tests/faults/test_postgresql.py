@@ -28,8 +28,9 @@ from tests.faults.snapshots import costs_of, slower
 from tests.faults.test_kill import KILLS, SEED
 from tests.faults.torment import torment
 from tests.postgresql_proxy import MessageProxy, Way
-from tests.store.build import STATUSES, append, data_of, journal_of, pull, records, until
-from tests.store.postgresql.conftest import be_patient
+from tests.store.build import STATUSES, append, data_of, journal_of, pull, records
+from tests.store.places import beside
+from tests.store.postgresql.conftest import be_patient, until_locked
 from tools.postgresql import DEBIAN, PostgreSQL, majors
 
 T = TypeVar("T")
@@ -262,17 +263,8 @@ async def pull_behind_a_held_append(straight: str, url: str, proxy: MessageProxy
 
 async def waits_for_a_lock(url: str) -> None:
     """Until somebody does."""
-    question = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-
-    def one_waits() -> bool:
-        row = connection.execute(question).fetchone()
-        return row is not None and row[0] > 0
-
-    with psycopg.connect(url.partition("&commits")[0], autocommit=True) as connection:
-        await until(one_waits)
+    with beside(url) as connection:
+        await until_locked(connection)
 
 
 def test_what_was_written_while_a_lock_was_waited_for_is_seen(

@@ -13,6 +13,7 @@ from pullstatus.store.postgresql import PostgresStore, hangs
 from pullstatus.store.postgresql.log import Log
 from pullstatus.store.postgresql.session import SETTINGS
 from tests.harness import PATIENCE_S
+from tests.store.build import until
 from tests.store.engines import ENGINES, Tested, server
 
 
@@ -40,6 +41,15 @@ def admin(database: str) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection beside the store's own."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
+
+
+async def until_locked(connection: psycopg.Connection[TupleRow]) -> None:
+    """Until somebody waits for a lock in the database of a connection."""
+    question = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    await until(lambda: connection.execute(question).fetchall() != [(0,)])
 
 
 def writer_of(store: Store) -> Writer:

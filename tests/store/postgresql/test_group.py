@@ -57,7 +57,7 @@ from tests.store.build import (
     until,
 )
 from tests.store.engines import Opener
-from tests.store.postgresql.conftest import log_of, writer_of
+from tests.store.postgresql.conftest import log_of, until_locked, writer_of
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,10 @@ def lsn(admin: Admin) -> str:
     return str(found)
 
 
-async def test_what_is_locked_is_read_in_the_next_statement(opener: Opener, database: str) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_what_is_locked_is_read_in_the_next_statement(
+    opener: Opener, database: str, admin: Admin
+) -> None:
     """Else it would be seen as it was before the lock was waited for."""
     store = await opener()
     [first, second] = records(2)
@@ -77,7 +80,7 @@ async def test_what_is_locked_is_read_in_the_next_statement(opener: Opener, data
     with psycopg.connect(database) as other:
         other.execute("SELECT FROM pullstatus.mailbox FOR UPDATE")
         waits = asyncio.create_task(store.pull(pull(STATUSES, 1)))
-        await asyncio.sleep(0.2)
+        await until_locked(admin)
         other.execute(  # takes the first, as another lane would
             "INSERT INTO pullstatus.journal SELECT box, 1, 1, 0, 0, '', NULL, 1, '', '', NULL, 1,"
             " NULL, NULL, 1, 0, 0, 0, 0, 0 FROM pullstatus.mailbox WHERE box & 3 = 0"
@@ -354,7 +357,10 @@ async def test_settings_are_seen_in_order_while_many_write_them(opener: Opener) 
     assert seen == list(range(1, 4 * 12 + 1))
 
 
-async def test_a_condition_holds_until_the_commit(opener: Opener, database: str) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_condition_holds_until_the_commit(
+    opener: Opener, database: str, admin: Admin
+) -> None:
     """Who writes a setting waits for groups that rest on it."""
     store, other = await opener(), await opener()
     await store.change(Change("app", b"1", None))
@@ -362,7 +368,7 @@ async def test_a_condition_holds_until_the_commit(opener: Opener, database: str)
     with psycopg.connect(database) as holds:
         holds.execute("LOCK TABLE pullstatus.setting_turn IN ROW SHARE MODE")
         changing = asyncio.create_task(other.change(Change("app", b"2", b"1")))
-        await asyncio.sleep(0.2)
+        await until_locked(admin)
         assert not changing.done()
         assert [each.value for each in await settings_of(store)] == [b"1"]  # lists go on
     assert await changing

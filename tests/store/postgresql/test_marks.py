@@ -63,7 +63,7 @@ from tests.store.build import (
     until,
 )
 from tests.store.engines import Opener, server
-from tests.store.postgresql.conftest import log_of
+from tests.store.postgresql.conftest import log_of, until_locked
 from tools.postgresql import Pair
 
 pytestmark = pytest.mark.anyio
@@ -138,7 +138,7 @@ async def test_one_that_is_fenced_off_can_never_be_committed(
 
 @pytest.mark.usefixtures("patient")
 async def test_the_resolver_waits_for_one_that_is_still_under_way(
-    store: Store, url: str, database: str
+    store: Store, database: str, admin: psycopg.Connection[TupleRow]
 ) -> None:
     await store.append(append(STATUSES, records(1)))
     lane, number = log_of(store)._lane, log_of(store)._number
@@ -148,7 +148,7 @@ async def test_the_resolver_waits_for_one_that_is_still_under_way(
         (lane, number),
     )
     asked = asyncio.create_task(asyncio.to_thread(marks.happened, session_of(store), lane, number))
-    await asyncio.sleep(0.1)
+    await until_locked(admin)
     assert not asked.done()
     hangs.commit()
     assert await asked

@@ -44,6 +44,7 @@ from tests.store.build import (
 )
 from tests.store.engines import Opener, server
 from tests.store.places import beside
+from tests.store.postgresql.conftest import until_locked
 from tests.store.test_migration import fill, move, rows_of
 
 pytestmark = pytest.mark.anyio
@@ -60,18 +61,6 @@ def say(connection: Admin, migration: Migration) -> None:
     connection.execute(statements.SAY, (encoded(migration), 1))
 
 
-async def waits_for_a_lock(admin: Admin) -> None:
-    question = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-
-    def one_waits() -> bool:
-        return admin.execute(question).fetchall() != [(0,)]
-
-    await until(one_waits)
-
-
 # -- the lock --------------------------------------------------------------------------------------
 
 
@@ -84,7 +73,7 @@ async def test_a_group_sees_the_seal_that_it_waited_for(
     with psycopg.connect(database) as sealing:
         sealing.execute(statements.OWN_GATE)
         appending = asyncio.create_task(store.append(append(STATUSES, records(1))))
-        await waits_for_a_lock(admin)
+        await until_locked(admin)
         say(sealing, SEALED)
         sealing.commit()
     with pytest.raises(StoreSealed):
@@ -117,7 +106,7 @@ async def test_a_seal_waits_for_groups_under_way(
             if planted:
                 assert await sealing
             else:
-                await waits_for_a_lock(admin)
+                await until_locked(admin)
             there = len(await data_of(store, STATUSES))
         assert await appending == 1
         assert await sealing

@@ -18,9 +18,9 @@ import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
 from pullstatus.store import Store, backup_store, open_store
-from pullstatus.store.gathering.committer import NOTICE_S
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.guarded import GuardedLog
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.opening import open_guarded
 from tests.store.build import STATUSES, append, pull, records, until
@@ -338,15 +338,27 @@ def is_emptied(connection: apsw.Connection, log: Path) -> bool:
 
 
 async def test_a_log_that_another_program_folds_and_empties_was_not_cut(
-    opener: Opener, file: Path
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, looks = GuardedLog.watch, 0
+
+    def watch(log: GuardedLog) -> None:
+        nonlocal looks
+        real(log)
+        looks += 1
+
+    async def looked() -> None:
+        begun = looks + 1  # by then
+        await until(lambda: looks > begun)
+
+    monkeypatch.setattr(GuardedLog, "watch", watch)
     failures: list[BaseException] = []
     store = await opener(server=True, on_failure=failures.append)
     stranger = reading(file)
     for _ in range(3):
         await store.append(append(STATUSES, records(1)))
         await until(lambda: is_emptied(stranger, log_of(file)))
-        await asyncio.sleep(2 * NOTICE_S)  # it looks
+        await looked()
     stranger.close()
     await store.append(append(STATUSES, records(1)))
     assert failures == []

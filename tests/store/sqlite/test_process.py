@@ -79,7 +79,7 @@ async def test_killed_store_process_leaves_outcomes_unknown_and_takes_no_more(
         store.pull(pull(STATUSES)),
         return_exceptions=True,
     )
-    await asyncio.sleep(0.05)
+    await until(lambda: store.under_way().handed_over == 2)
     child.kill()
     assert [type(answer) for answer in await asked] == [OutcomeUnknown, OutcomeUnknown]
     assert [type(failure) for failure in failures] == [StoreFailed]
