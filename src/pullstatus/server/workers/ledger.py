@@ -57,7 +57,6 @@ class Ledger:
         self._words = memoryview(self._memory).cast("q")
         self._rows = [number * ROW for number in range(rows)]
         self._own = row * ROW
-        self._others = [start for start in self._rows if start != self._own]
         self._common = rows * ROW
         self._secret = secret
         self._place = lru_cache(4096)(self._hashed)
@@ -73,11 +72,6 @@ class Ledger:
     def of(self, row: int, place: int) -> int:
         """What a row has."""
         return self._words[row * ROW + place]
-
-    def elsewhere(self, place: int) -> int:
-        """The sum over the rows of all others."""
-        words = self._words
-        return sum([words[start + place] for start in self._others])
 
     def total(self, place: int) -> int:
         """The sum over all rows."""

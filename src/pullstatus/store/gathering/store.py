@@ -25,7 +25,6 @@ from pullstatus.store.gathering.operations import (
 )
 from pullstatus.store.gathering.pace import STEP_S, Pace
 from pullstatus.store.gathering.writer import Submits
-from pullstatus.store.segments import Index, Segment
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -34,20 +33,15 @@ from pullstatus.store.values import (
     Change,
     Count,
     Discard,
-    Entry,
     Erased,
     Follow,
     Health,
     Mailbox,
-    Named,
     Noted,
     Park,
     PutAside,
     Redeliver,
     Release,
-    Run,
-    Span,
-    Tally,
     Unfollow,
     Unpark,
 )
@@ -211,44 +205,6 @@ class GatheredStore(ABC):
     def following(self) -> AbstractAsyncContextManager[bool]:
         """See `Store.following`. An embedded store is served by one process."""
         return contextlib.nullcontext(True)  # noqa: FBT003
-
-    async def behind(self, count_max: int) -> list[Backlog]:
-        """See `Store.behind`."""
-        raise NotImplementedError
-
-    async def pending(self, count_max: int) -> list[Backlog]:
-        """See `Store.pending`."""
-        raise NotImplementedError
-
-    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
-        """See `Store.runs`."""
-        raise NotImplementedError
-
-    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
-        """See `Store.entries_at`."""
-        raise NotImplementedError
-
-    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
-        """See `Store.spans`."""
-        raise NotImplementedError
-
-    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
-        """See `Store.segment`."""
-        raise NotImplementedError
-
-    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
-        """See `Store.sought`."""
-        raise NotImplementedError
-
-    async def tallies(
-        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
-    ) -> list[Tally]:
-        """See `Store.tallies`."""
-        raise NotImplementedError
-
-    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
-        """See `Store.named`."""
-        raise NotImplementedError
 
     async def commit_s(self) -> float:
         """See `Store.commit_s`."""

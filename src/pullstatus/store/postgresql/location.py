@@ -37,7 +37,6 @@ class Location(msgspec.Struct, frozen=True):
 
 FORM = "postgresql://[USER@]HOST[:PORT][,HOST...]/DATABASE"
 
-_OURS = ("commits", "max-bytes")
 _PASSWORDS = frozenset({"password", "sslpassword"})
 APPLICATION: Final = "pullstatus"  # as the database calls our connections
 CONNECT_S: Final = 5  # for each host of a URL
