@@ -31,8 +31,9 @@ from pullstatus.cli.demo import run
 from pullstatus.cli.demo.command import _taken
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
 from pullstatus.cli.demo.screen import Sample, figures_line
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.tencent import read_in_steps
 from pullstatus.records import DeliveryStatus, Kind, Reply, encode
+from pullstatus.steps import done
 from tests.harness import PATIENCE_S
 
 DEMO = [str(Path(sys.executable).with_name("pullstatus")), "demo"]
@@ -210,7 +211,7 @@ def test_made_up_records_are_valid_varied_and_nobodys() -> None:
     chance = random.Random(1)
     statuses = [made_up_status(chance, 1_700_000_000) for _ in range(500)]
     replies = [made_up_reply(chance, 1_700_000_000) for _ in range(500)]
-    taken = read_callback(b"[" + b",".join(map(encode, statuses)) + b"]", 0)
+    taken = done(read_in_steps(b"[" + b",".join(map(encode, statuses)) + b"]", 0))
     assert (taken.kind, len(taken.entries)) == (Kind.DELIVERY_STATUS, 500)
     assert len({status.sid for status in statuses}) == 500
     assert len({status.errmsg for status in statuses}) > 8

@@ -29,13 +29,14 @@ from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 from pullstatus import limits
 from pullstatus.emulator.calls import Call
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
-from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
+from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.emulator.thread import EmulatorThread
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 from pullstatus.records.hours import hour_of
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.query import query_request
+from pullstatus.wire.v5.signature import sign
 from pullstatus.wire.v5.statistics import RECEIPTS_PATH, SENDS_PATH, statistics_request
 from tests.harness import (
     COMMAND,
@@ -62,6 +63,11 @@ SCENARIO = {
     ],
     "replies": {"delay_s": 0},
 }
+
+
+def signed(appkey: str, random: str, time: int, numbers: Sequence[str]) -> str:
+    """The signature of a send: a pull's, with the numbers at the end of its text."""
+    return sign(appkey, random, f"{time}&mobile={','.join(numbers)}")
 
 
 class Peer:
@@ -125,7 +131,7 @@ class Peer:
             "type": 0,
             "msg": "hello",
             "time": now,
-            "sig": sign_send(APPKEY, "12345", now, numbers),
+            "sig": signed(APPKEY, "12345", now, numbers),
             "extend": "",
             "ext": "",
         } | changes
@@ -250,7 +256,7 @@ def test_refused_send_says_why_and_delivers_nothing(
 
 def test_stale_time_of_a_good_signature_is_1021_and_a_bad_number_1016(peer: Peer) -> None:
     then = int(time.time()) - 700
-    sig = sign_send(APPKEY, "12345", then, ["13800000000"])
+    sig = signed(APPKEY, "12345", then, ["13800000000"])
     assert peer.send("13800000000", time=then, sig=sig)["result"] == 1021
     assert peer.send("+8613800000000")["result"] == 1016
     numbers = ["13800000000"] * 201
@@ -755,7 +761,7 @@ def test_applications_have_mailboxes_of_their_own() -> None:
                 "type": 0,
                 "msg": "hello",
                 "time": now,
-                "sig": sign_send(OTHER.appkey, "1", now, ["13900000001"]),
+                "sig": signed(OTHER.appkey, "1", now, ["13900000001"]),
             },
         ).json()
         assert sent["result"] == 0, sent

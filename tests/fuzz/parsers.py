@@ -63,11 +63,11 @@ from pullstatus.json import ascii_json, check_json, integer, mend_text
 from pullstatus.mailbox.erasing import Number
 from pullstatus.mailbox.spelling import forms
 from pullstatus.receipts import reading
-from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.batch import read_in_steps
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
 from pullstatus.receipts.request import Request
-from pullstatus.receipts.sends import read_sends
+from pullstatus.receipts.sends import read_sends_in_steps
 from pullstatus.receipts.signatures import SCHEMES, Signed, fault, fault_of_reply
 from pullstatus.receipts.source import Source, builtin, read_source
 from pullstatus.receipts.tencent import read_strictly
@@ -414,7 +414,7 @@ def send_sms(data: bytes) -> None:
 
 def batch(kind: Kind, ndjson: bool, data: bytes) -> None:
     """A batch of a gateway; what is taken is JSON that can be read again."""
-    for entry in read_batch(data, kind, ndjson).entries:
+    for entry in done(read_in_steps(data, kind, ndjson)).entries:
         assert entry.isascii()
         decode(entry, kind)
 
@@ -445,7 +445,7 @@ def signature(scheme: str, data: bytes) -> None:
 
 def sends(ndjson: bool, data: bytes) -> None:
     """A report of sends; what is taken of each hour is no less than nothing, and in order."""
-    read = read_sends(data, ndjson, NOW_HOUR)
+    read = done(read_sends_in_steps(data, ndjson, NOW_HOUR))
     assert read.items >= len(read.hours) > 0
     for hour, sent in read.hours.items():
         assert hour <= NOW_HOUR

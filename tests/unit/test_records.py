@@ -25,12 +25,13 @@ from pullstatus.records import (
     Reply,
     decode,
     decode_array,
-    decode_lines,
+    decode_lines_in_steps,
     encode,
     encode_all,
-    encode_array,
-    receive_time_s,
+    read_rows,
+    utc8_s,
 )
+from pullstatus.steps import done
 
 STATUS: dict[str, Any] = {
     "user_receive_time": "2015-10-17 08:03:04",
@@ -295,7 +296,7 @@ def test_receive_time_is_one_shape_and_in_the_calendar(text: str) -> None:
 )
 def test_receive_time_is_utc_plus_8(received: str, unix_s: int) -> None:
     """API 3.0's pages show the same instants both ways (protocol.md 6.3)."""
-    assert receive_time_s(DeliveryStatus(**STATUS | {"user_receive_time": received})) == unix_s
+    assert utc8_s(received) == unix_s
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -506,7 +507,7 @@ def test_half_a_surrogate_pair_is_an_invalid_body(member: str, half: bytes) -> N
     readers: list[Callable[[], object]] = [
         lambda: decode(data, Kind.REPLY),
         lambda: decode_array(b"[%b]" % data, Kind.REPLY),
-        lambda: decode_lines([data], Kind.REPLY),
+        lambda: done(decode_lines_in_steps([data], Kind.REPLY)),
     ]
     for read in readers:
         with pytest.raises(InvalidBody, match="is not JSON, or holds half a surrogate pair"):
@@ -526,7 +527,7 @@ def test_a_record_is_an_object(data: bytes) -> None:
     with pytest.raises(InvalidRecord, match=r"^record 1: record must be a JSON object"):
         decode_array(b"[%b,%b]" % (compact(REPLY), data), Kind.REPLY)
     with pytest.raises(InvalidRecord, match=r"^record 1: record must be a JSON object"):
-        decode_lines([compact(REPLY), data], Kind.REPLY)
+        done(decode_lines_in_steps([compact(REPLY), data], Kind.REPLY))
 
 
 def test_the_first_bad_record_is_named() -> None:
@@ -534,7 +535,9 @@ def test_the_first_bad_record_is_named() -> None:
     batch = [STATUS, STATUS, STATUS | {"mobile": "x"}, STATUS | {"sid": ""}]
     readers: list[Callable[[], object]] = [
         lambda: decode_array(compact(batch), Kind.DELIVERY_STATUS),
-        lambda: decode_lines([compact(status) for status in batch], Kind.DELIVERY_STATUS),
+        lambda: done(
+            decode_lines_in_steps([compact(status) for status in batch], Kind.DELIVERY_STATUS)
+        ),
     ]
     for read in readers:
         with pytest.raises(InvalidRecord) as caught:
@@ -645,7 +648,7 @@ def test_refusals_never_echo_what_was_sent(member: str, raw: bytes) -> None:
     readers: list[Callable[[], object]] = [
         lambda: decode(data, Kind.REPLY),
         lambda: decode_array(b"[%b]" % data, Kind.REPLY),
-        lambda: decode_lines([data], Kind.REPLY),
+        lambda: done(decode_lines_in_steps([data], Kind.REPLY)),
     ]
     for read in readers:
         try:
@@ -721,7 +724,7 @@ def test_batches_decode_to_what_was_encoded(
     for kind, records in pairs:
         entries = encode_all(records)
         assert decode_array(b"[" + b",".join(entries) + b"]", kind) == (records, None)
-        assert decode_lines(entries, kind) == (records, None)
+        assert done(decode_lines_in_steps(entries, kind)) == (records, None)
 
 
 json_like = st.lists(
@@ -763,7 +766,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, kind: Kind) -> None:
         with contextlib.suppress(InvalidBody, InvalidRecord):
             read(data, kind)
     with contextlib.suppress(InvalidBody, InvalidRecord):
-        decode_lines(data.split(b"\n"), kind)
+        done(decode_lines_in_steps(data.split(b"\n"), kind))
 
 
 @given(st.sampled_from(Kind), st.data())
@@ -794,8 +797,8 @@ def test_an_array_is_encoded_at_once_as_record_by_record_or_not_at_all(
     raw = json.dumps(value, ensure_ascii=data.draw(st.booleans())).encode()
     bodies.insert(data.draw(st.integers(0, len(bodies))), with_raw(sample, member, raw))
     array = b"[" + b",".join(bodies) + b"]"
-    if (entries := encode_array(array, kind)) is not None:
-        assert entries == encode_all(*decode_array(array, kind))
+    if (rows := read_rows(array, kind)) is not None:
+        assert encode_all(rows) == encode_all(*decode_array(array, kind))
 
 
 @given(st.lists(statuses, min_size=1, max_size=4), st.lists(replies, min_size=1, max_size=4))
@@ -804,6 +807,8 @@ def test_an_array_of_usual_records_is_encoded_at_once(
 ) -> None:
     for kind, records in ((Kind.DELIVERY_STATUS, [*some]), (Kind.REPLY, [*others])):
         entries = encode_all(records)
-        found = encode_array(b"[" + b",".join(entries) + b"]", kind)
-        assert found == entries or any("+" in record.mobile for record in records)
-    assert encode_array(b"[]", Kind.REPLY) is None
+        rows = read_rows(b"[" + b",".join(entries) + b"]", kind)
+        assert (rows and encode_all(rows)) == entries or any(
+            "+" in record.mobile for record in records
+        )
+    assert read_rows(b"[]", Kind.REPLY) is None

@@ -94,7 +94,7 @@ def get(asking: httpx.Client, address: str) -> Answer:
     """
     wait_s = asking.timeout.read or ANSWER_S
     look = Look(address, {"Accept-Encoding": "identity"}, wait_s, limits.ANSWER_BYTES_MAX)
-    outcome = drive(send(look), asking, time.sleep)
+    outcome = drive(send(look), lambda: asking, time.sleep)
     if isinstance(outcome, Unanswered):
         if isinstance(outcome.cause, httpx.HTTPError | httpx.InvalidURL):
             raise outcome.cause

@@ -101,12 +101,8 @@ def unix_time() -> float:
     return time.time()
 
 
-def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -> T:
-    """Do what a flow asks for, until it ends."""
-    return _drive(flow, lambda: http, sleep)
-
-
-def _drive(flow: Flow[T], mine: Callable[[], httpx.Client], sleep: Callable[[float], object]) -> T:
+def drive(flow: Flow[T], mine: Callable[[], httpx.Client], sleep: Callable[[float], object]) -> T:
+    """Do what a flow asks for, until it ends; each request by the client that `mine` gives then."""
     _check_open(mine())
     handled = sys.exception()
     outcome: Outcome = None
@@ -159,17 +155,11 @@ def _parts(response: httpx.Response) -> Iterator[bytes]:
 
 
 async def drive_async(
-    flow: Flow[T], http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[object]]
-) -> T:
-    """Do what a flow asks for, until it ends."""
-    return await _drive_async(flow, lambda: http, sleep)
-
-
-async def _drive_async(
     flow: Flow[T],
     mine: Callable[[], httpx.AsyncClient],
     sleep: Callable[[float], Awaitable[object]],
 ) -> T:
+    """The same as `drive`, with await."""
     _check_open(mine())
     handled = sys.exception()
     outcome: Outcome = None
@@ -755,7 +745,7 @@ class Client(_Known):
 
     def _drive(self, flow: Flow[T]) -> T:
         try:
-            return _drive(flow, self._mine, self._sleep)
+            return drive(flow, self._mine, self._sleep)
         except ClientError:
             raise
         except BaseException:
@@ -987,7 +977,7 @@ class AsyncClient(_Known):
 
     async def _drive(self, flow: Flow[T]) -> T:
         try:
-            return await _drive_async(flow, self._mine, self._sleep)
+            return await drive_async(flow, self._mine, self._sleep)
         except (ClientError, asyncio.CancelledError, GeneratorExit):
             raise  # a cancelled call lets go of all by itself
         except BaseException:

@@ -23,7 +23,7 @@ from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.json import ascii_json
 from pullstatus.wire.v5.codes import Result
-from pullstatus.wire.v5.signature import fitting, sign
+from pullstatus.wire.v5.signature import fitting
 from pullstatus.wire.v5.signed import (
     SignedRequest,
     bad,
@@ -49,7 +49,6 @@ __all__ = [
     "fitting_send",
     "parse_send",
     "refused",
-    "sign_send",
 ]
 
 SENDSMS_PATH: Final = "/v5/tlssmssvr/sendsms"
@@ -218,24 +217,17 @@ def ext_of(body: bytes) -> str:
 # --- the signature --------------------------------------------------------------------------------
 
 
-def sign_send(appkey: str, random: str, time: str | int, mobiles: Iterable[str]) -> str:
-    """Return a send's signature: that of `signature.sign` with the mobiles at the end of its text.
+def fitting_send(
+    sig: str, appkeys: Iterable[str], random: str, time: str | int, mobiles: Iterable[str]
+) -> int | None:
+    """The place of the appkey that a send's signature fits, as `signature.fitting` tells.
+
+    It is made as a pull's is, with the mobiles at the end of its text.
 
     Args:
         mobiles: without their nationcodes, in the order of the body.
     """
-    return sign(appkey, random, _with_mobiles(time, mobiles))
-
-
-def fitting_send(
-    sig: str, appkeys: Iterable[str], random: str, time: str | int, mobiles: Iterable[str]
-) -> int | None:
-    """The place of the appkey that a send's signature fits, as `signature.fitting` tells."""
-    return fitting(sig, appkeys, random, _with_mobiles(time, mobiles))
-
-
-def _with_mobiles(time: str | int, mobiles: Iterable[str]) -> str:
-    return f"{time}&mobile={','.join(mobiles)}"
+    return fitting(sig, appkeys, random, f"{time}&mobile={','.join(mobiles)}")
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -17,12 +17,12 @@ from pullstatus.records import (
     encode_in_steps,
     read_rows,
 )
-from pullstatus.steps import Steps, done
+from pullstatus.steps import Steps
 
-__all__ = ["check_count", "check_size", "lines", "read_batch", "read_in_steps", "read_usual"]
+__all__ = ["check_count", "check_size", "lines", "read_in_steps", "read_usual"]
 
 
-def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT001 the request's Content-Type
+def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # noqa: FBT001 the request's Content-Type
     """Read 1 to `limits.INGEST_RECORDS_MAX` records of one kind.
 
     Args:
@@ -37,11 +37,6 @@ def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT0
         InvalidBody: no JSON, not an array, or empty.
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
-    return done(read_in_steps(body, kind, ndjson))
-
-
-def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # noqa: FBT001 as above
-    """As `read_batch`."""
     check_size(body)
     rows = None if ndjson else read_rows(body, kind)
     if rows:
@@ -59,7 +54,7 @@ def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # 
 
 
 def read_usual(body: bytes, kind: Kind) -> Receipts | None:
-    """The same of a usual array, at once; None: it is not, and `read_batch` has the last word."""
+    """The same of a usual array, at once; None: it is none, `read_in_steps` has the last word."""
     rows = read_rows(body, kind)
     if not rows or len(rows) > limits.INGEST_RECORDS_MAX:
         return None

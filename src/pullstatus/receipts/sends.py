@@ -30,9 +30,9 @@ from pullstatus.json import check_in_steps, integer, survey
 from pullstatus.receipts.batch import check_count, check_size, lines
 from pullstatus.records import AT_ONCE_BYTES, MEMBERS, Kind
 from pullstatus.records.hours import unix_hours
-from pullstatus.steps import Steps, done
+from pullstatus.steps import Steps
 
-__all__ = ["Registered", "Sends", "Sent", "read_sends", "read_sends_in_steps"]
+__all__ = ["Registered", "Sends", "Sent", "read_sends_in_steps"]
 
 
 class Sent(NamedTuple):
@@ -80,11 +80,11 @@ class Sends(NamedTuple):
     names: Sequence[Registered] = ()
 
 
-def read_sends(body: bytes, ndjson: bool, now_hour: int) -> Sends:  # noqa: FBT001 - as of `read_batch`
+def read_sends_in_steps(body: bytes, ndjson: bool, now_hour: int) -> Steps[Sends]:  # noqa: FBT001 the request's Content-Type
     """Read 1 to `limits.INGEST_RECORDS_MAX` items.
 
     Args:
-        ndjson: one item on a line, as of `read_batch`.
+        ndjson: one item on a line, as of `batch.read_in_steps`.
         now_hour: the hour of now, after which nothing can have been sent.
 
     Raises:
@@ -92,11 +92,6 @@ def read_sends(body: bytes, ndjson: bool, now_hour: int) -> Sends:  # noqa: FBT0
         InvalidBody: no JSON, not an array, or empty.
         InvalidRecord: one item breaks a rule; its 0-based place and the member are named.
     """
-    return done(read_sends_in_steps(body, ndjson, now_hour))
-
-
-def read_sends_in_steps(body: bytes, ndjson: bool, now_hour: int) -> Steps[Sends]:  # noqa: FBT001 - as above
-    """As `read_sends`."""
     check_size(body)
     usual = None if ndjson else _usual(body)
     if usual is not None:

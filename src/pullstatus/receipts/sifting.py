@@ -25,15 +25,15 @@ from pullstatus.json import mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.tencent import read_in_steps, read_strictly
 from pullstatus.records import Kind
-from pullstatus.steps import Steps, done
+from pullstatus.steps import Steps
 
-__all__ = ["sift", "sift_in_steps"]
+__all__ = ["sift_in_steps"]
 
 _BLANK: Final = b" \t\r\n"
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
-def sift(body: bytes, now_s: int) -> Receipts:
+def sift_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
     """Read the records of a callback's body; what is none is `unread`.
 
     An empty body or array holds nothing, and nothing of it is unread.
@@ -42,11 +42,6 @@ def sift(body: bytes, now_s: int) -> Receipts:
         body: of at most `limits.INGEST_BODY_BYTES_MAX` bytes.
         now_s: when it arrived, in Unix seconds: the time of a record that tells none.
     """
-    return done(sift_in_steps(body, now_s))
-
-
-def sift_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
-    """As `sift`."""
     try:
         return (yield from read_in_steps(body, now_s))
     except (InvalidBody, InvalidRecord) as error:

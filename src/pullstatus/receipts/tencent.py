@@ -36,15 +36,15 @@ from pullstatus.records import (
     read_rows,
     utc8_s,
 )
-from pullstatus.steps import Steps, done
+from pullstatus.steps import Steps
 
-__all__ = ["read_callback", "read_in_steps", "read_strictly"]
+__all__ = ["read_in_steps", "read_strictly"]
 
 _TOGETHER = 100  # records of one step
 _UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 
 
-def read_callback(body: bytes, now_s: int) -> Receipts:
+def read_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
     """Read the body of a delivery-status callback or of a reply callback.
 
     What can be mended is, see `repair`; a body that needs none is taken exactly as it is. It may
@@ -60,11 +60,6 @@ def read_callback(body: bytes, now_s: int) -> Receipts:
         InvalidBody: neither an array nor an object, or an empty array.
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
-    return done(read_in_steps(body, now_s))
-
-
-def read_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
-    """As `read_callback`."""
     try:
         return (yield from read_strictly(body))
     except (InvalidBody, InvalidRecord) as error:
@@ -79,7 +74,7 @@ def read_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
 
 
 def read_strictly(body: bytes) -> Steps[Receipts]:
-    """Read a body that needs no repair; otherwise as `read_callback`."""
+    """Read a body that needs no repair; otherwise as `read_in_steps`."""
     return (yield from _read(Repaired(body)))
 
 

@@ -28,11 +28,9 @@ __all__ = [
     "decode",
     "decode_array",
     "decode_in_steps",
-    "decode_lines",
     "decode_lines_in_steps",
     "encode",
     "encode_all",
-    "encode_array",
     "encode_in_steps",
     "read_rows",
     "rows_of",
@@ -226,9 +224,9 @@ def _check_count(data: bytes, count_max: int) -> Steps[None]:
         raise BodyTooLarge(f"the body must hold at most {count_max} records")
 
 
-def decode_lines(
+def decode_lines_in_steps(
     lines: Sequence[bytes], kind: Kind
-) -> tuple[list[Record], list[Extra | None] | None]:
+) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
     """Decode records of one kind that stand one on a line, as `decode_array` does.
 
     Raises:
@@ -236,13 +234,6 @@ def decode_lines(
             `lines` is named.
         InvalidRecord: as for an array.
     """
-    return done(decode_lines_in_steps(lines, kind))
-
-
-def decode_lines_in_steps(
-    lines: Sequence[bytes], kind: Kind
-) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
-    """As `decode_lines`."""
     if sum(map(len, lines)) <= AT_ONCE_BYTES:
         decode_fast = _decode_one[kind]
         with suppress(*_UNUSUAL):
@@ -299,22 +290,17 @@ _decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
 )
 
 
-def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
-    """Encode a JSON array of records as `encode_all` encodes what `decode_array` gives, but faster.
+def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
+    """Read a JSON array of records, to be encoded as what `decode_array` gives is, but faster.
 
     The rules are checked for the members of all records together, where that can be, in place of
     record by record.
 
     Returns:
-        None for what is unusual: nothing at all, a member that is unknown, or a rule that seems
-        broken. `decode_array` has the last word on that.
+        The records before their checks, which all have passed. None for what is unusual: nothing at
+        all, a member that is unknown, or a rule that seems broken. `decode_array` has the last word
+        on that.
     """
-    rows = read_rows(data, kind)
-    return None if rows is None else encode_all(rows)
-
-
-def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
-    """What `encode_array` encodes: the records before their checks, which all have passed."""
     try:
         rows: list[Any] = _decode_rows[kind](data)
         numbers = "".join([row.nationcode + row.mobile for row in rows])

@@ -31,7 +31,6 @@ __all__ = [
     "Member",
     "Record",
     "Reply",
-    "receive_time_s",
     "utc8_s",
 ]
 
@@ -303,11 +302,6 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, weakref=Fal
 Record: TypeAlias = DeliveryStatus | Reply
 Extra: TypeAlias = dict[str, msgspec.Raw]
 """Members we do not know, in the order they came: name to compact JSON text."""
-
-
-def receive_time_s(status: DeliveryStatus) -> int:
-    """Return `user_receive_time` in Unix seconds; the wire's zone is UTC+8, without summer time."""
-    return utc8_s(status.user_receive_time)
 
 
 def _explain(record: Record, kind: Kind) -> None:

@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.jetstream.copies import Copies, Held
-from pullstatus.store.jetstream.messages import op_of
 from pullstatus.store.jetstream.wire import (
+    OP_BYTES,
     PUTS_MAX,
     SUBJECTS_MAX,
     Bus,
@@ -111,7 +111,7 @@ class MemoryBus:
         self.asked.append("write")
         assert puts
         assert puts[-1].last is not None, "what came of it could not be learned"
-        assert all(op_of(put.data) == op for put in puts)
+        assert all(put.data[:OP_BYTES] == op for put in puts)
         self.overtake(stream)
         while True:
             try:
@@ -125,7 +125,7 @@ class MemoryBus:
         """What a condition that did not hold means: an earlier copy was stored, or another's."""
         after = (put.last or 0) + 1
         found = self.following(stream, put.subject, after, count=1, leader=True)
-        if found and op_of(found[0].data) == op:
+        if found and found[0].data[:OP_BYTES] == op:
             return found[0].sequence
         raise Stale
 

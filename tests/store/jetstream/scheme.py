@@ -22,13 +22,12 @@ from pullstatus.store.jetstream.messages import (
     ActMessage,
     ChunkPart,
     Value,
-    op_of,
     opened,
     sealed,
 )
 from pullstatus.store.jetstream.streams import FORMAT
 from pullstatus.store.jetstream.subjects import Layout, Place
-from pullstatus.store.jetstream.wire import Bus
+from pullstatus.store.jetstream.wire import OP_BYTES, Bus
 from pullstatus.store.values import Accept, Act, AuditReport, Mailbox, Progress, ProveSetting
 from tests.store.jetstream.memory import MemoryBus
 
@@ -91,7 +90,7 @@ def _rewrite(url: str, place: Place, subject: str, held: type[T], other: Callabl
     """Have something else in the newest message of a subject."""
     stream = _clusters[url]._streams[place.stream]
     message = stream.messages[stream.last_of(subject, stream.newest)]
-    told = sealed(op_of(message.data), subject, other(opened(message, held)))
+    told = sealed(message.data[:OP_BYTES], subject, other(opened(message, held)))
     stream.messages[message.sequence] = message._replace(data=told)
 
 

@@ -31,10 +31,10 @@ from pullstatus.mailbox import parking, redelivery, search
 from pullstatus.mailbox.owners import read_owners
 from pullstatus.mailbox.owning import Stored
 from pullstatus.mailbox.repeats import NEVER, Repeat
-from pullstatus.receipts import Receipts
-from pullstatus.receipts.batch import read_batch
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts import Receipts, tencent
+from pullstatus.receipts.batch import read_in_steps
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from pullstatus.store import Change, Noted, Outcome, Page, Reader, Store, Tickets, open_store
 from tests.harness import statuses
 from tests.sealing import keyring_of, masters_of
@@ -73,7 +73,7 @@ async def known(store: Store) -> LiveApplication:
 
 def batch(count: int = 2, first: int = 1) -> tuple[Receipts, bytes]:
     body = "\n".join(map(_line, statuses(count, first))).encode()
-    return read_batch(body, STATUS, ndjson=True), body
+    return done(read_in_steps(body, STATUS, ndjson=True)), body
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -85,7 +85,9 @@ async def feed(
 ) -> int:
     receipts, body = batch()
     if callback:
-        receipts = read_callback(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
+        receipts = done(
+            tencent.read_in_steps(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
+        )
     return await mailbox.append(
         store,
         live,

@@ -17,8 +17,9 @@ from bench.peers.services import ServiceMissing
 from bench.records import as_array, example, record
 from bench.results import Line, Report, Result
 from pullstatus.cli.load import Answer, LoadFailed
-from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.batch import read_in_steps
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from pullstatus.wire.v5.answer import success
 
 PAIR = record(0) + b"," + record(1)
@@ -49,7 +50,9 @@ def line(label: str, per_s: float) -> Line:
 def test_records_are_valid_and_stored_as_they_are_sent() -> None:
     """The bench feeds the product what the product takes."""
     for make in (record, example):
-        stored = read_batch(as_array(1000, make=make), Kind.DELIVERY_STATUS, ndjson=False).entries
+        stored = done(
+            read_in_steps(as_array(1000, make=make), Kind.DELIVERY_STATUS, ndjson=False)
+        ).entries
         assert stored == [make(number) for number in range(1000)]
         assert len(set(stored)) == 1000
     assert {len(example(number)) for number in (0, 7, 10**7, 10**8 - 1)} == {193}

@@ -63,12 +63,12 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
     def blocking(url: str, step: Send | Look, timeout_s: float) -> Answer | Unanswered:
         with open_http(url, timeout_s) as http:
-            return drive(send(step), http, time.sleep)
+            return drive(send(step), lambda: http, time.sleep)
 
     def awaiting(url: str, step: Send | Look, timeout_s: float) -> Answer | Unanswered:
         async def run() -> Answer | Unanswered:
             async with open_async_http(url, timeout_s) as http:
-                return await drive_async(send(step), http, asyncio.sleep)
+                return await drive_async(send(step), lambda: http, asyncio.sleep)
 
         return asyncio.run(run())
 
@@ -197,7 +197,7 @@ def test_a_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with listener, open_http(url, PATIENCE_S) as http:
         for _ in range(3):
             clock.now_s += 2 * PATIENCE_S
-            found = drive(send(Send(url, b"{}", {})), http, time.sleep)
+            found = drive(send(Send(url, b"{}", {})), lambda: http, time.sleep)
             assert isinstance(found, Answer)
     thread.join()
 

@@ -81,7 +81,7 @@ def feed(service: Mailbox, lines: list[bytes], first: int = 0, *, run: str = "ru
     count = len(lines)
     with httpx.Client(transport=httpx.MockTransport(service)) as http:
         while lines:
-            cut = drive(feeder.feed(lines[:count], first), http, service.pauses.append)
+            cut = drive(feeder.feed(lines[:count], first), lambda: http, service.pauses.append)
             if cut is None:
                 accepted += count
             elif cut.count:
@@ -245,7 +245,9 @@ def test_same_flow_with_await() -> None:
     async def scenario() -> Cut | None:
         service = Mailbox()
         async with httpx.AsyncClient(transport=httpx.MockTransport(service)) as http:
-            return await drive_async(make().feed([BAD, *lines_of(1)], 0), http, asyncio.sleep)
+            return await drive_async(
+                make().feed([BAD, *lines_of(1)], 0), lambda: http, asyncio.sleep
+            )
 
     assert asyncio.run(scenario()) == Cut(0, "is bad")
 

@@ -9,7 +9,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.emulator import send
-from pullstatus.emulator.send import Detail, Receiver, SendRequest, sign_send
+from pullstatus.emulator.send import Detail, Receiver, SendRequest
 from pullstatus.errors import Refused
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
@@ -61,7 +61,7 @@ def refusal(changes: dict[str, Any]) -> Refused:
     ],
 )
 def test_signature_is_the_documented_one_over_the_mobiles(mobiles: list[str], sig: str) -> None:
-    assert sign_send(APPKEY, RANDOM, TIME, mobiles) == sig
+    assert send.fitting_send(sig, [APPKEY], RANDOM, TIME, mobiles) == 0
     assert send.fitting_send(sig.upper(), [APPKEY], RANDOM, str(TIME), mobiles) == 0
     assert send.fitting_send(sig, [APPKEY], RANDOM, TIME, [*mobiles, "13788888880"]) is None
     assert send.fitting_send(sig, [APPKEY], RANDOM, TIME, ["1"]) is None

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
-from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.batch import read_in_steps
 from pullstatus.records import Kind
+from pullstatus.steps import done
 
 STATUS: dict[str, Any] = {
     "user_receive_time": "2015-10-17 08:03:04",
@@ -33,7 +34,7 @@ ENTRY = compact(STATUS)
 
 
 def statuses(body: bytes, *, ndjson: bool = False) -> Receipts:
-    return read_batch(body, Kind.DELIVERY_STATUS, ndjson)
+    return done(read_in_steps(body, Kind.DELIVERY_STATUS, ndjson))
 
 
 def test_array_keeps_its_order_and_has_no_fingerprints() -> None:
@@ -60,7 +61,7 @@ def test_ndjson_takes_blank_lines_and_crlf(body: bytes) -> None:
 def test_replies_are_read_as_replies() -> None:
     """The kind decides what a record must be."""
     with pytest.raises(InvalidRecord, match=r"^record 0: text is missing"):
-        read_batch(b"[" + ENTRY + b"]", Kind.REPLY, ndjson=False)
+        done(read_in_steps(b"[" + ENTRY + b"]", Kind.REPLY, ndjson=False))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_body_size_is_bounded() -> None:
 def test_any_bytes_are_read_or_refused(body: bytes, kind: Kind, ndjson: bool) -> None:
     """Nothing but our errors ever comes out."""
     with contextlib.suppress(InvalidBody, InvalidRecord, BodyTooLarge):
-        read_batch(body, kind, ndjson)
+        done(read_in_steps(body, kind, ndjson))
 
 
 @given(st.integers(0, 2 * len(ENTRY) + 2))

@@ -14,7 +14,7 @@ from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.json import mend_text
 from pullstatus.receipts.repair import repair
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.tencent import read_in_steps
 from pullstatus.records import Kind, decode, decode_array, encode_all
 from pullstatus.steps import done
 
@@ -39,7 +39,7 @@ def with_member(record: dict[str, Any], member: str, value: object) -> dict[str,
 def read_one(record: dict[str, Any]) -> dict[str, Any]:
     """What a callback of this one record puts into the mailbox."""
     body = compact(record if "text" in record else [record])
-    [entry] = read_callback(body, NOW_S).entries
+    [entry] = done(read_in_steps(body, NOW_S)).entries
     read: dict[str, Any] = json.loads(entry)
     return read
 
@@ -155,7 +155,7 @@ def test_what_would_be_a_guess_is_refused_by_name(
     sent = with_member(record, member, value)
     body = compact([STATUS, sent] if record is STATUS else sent)
     with pytest.raises(InvalidRecord) as caught:
-        read_callback(body, NOW_S)
+        done(read_in_steps(body, NOW_S))
     assert (caught.value.member, caught.value.index) == (member, 1 if record is STATUS else None)
     assert isinstance(caught.value.__context__, InvalidRecord | None), "others quote what was sent"
 
@@ -163,7 +163,7 @@ def test_what_would_be_a_guess_is_refused_by_name(
 def test_repairs_in_one_body_leave_the_other_records_alone() -> None:
     odd = STATUS | {"description": None, "extra": 1.50}
     raw = compact(odd).replace(b"1.5", b"1.50")
-    receipts = read_callback(b"[" + compact(STATUS) + b"," + raw + b"]", NOW_S)
+    receipts = done(read_in_steps(b"[" + compact(STATUS) + b"," + raw + b"]", NOW_S))
     assert receipts.repaired == 1
     assert receipts.entries[0] == compact(STATUS)
     assert receipts.entries[1].endswith(b',"extra":1.50}'), "an unknown member stays as it is"
@@ -179,17 +179,17 @@ def test_repeat_of_a_record_without_a_time_is_known_whenever_it_comes(
     record: dict[str, Any],
 ) -> None:
     body = compact(record if "text" in record else [record])
-    first, later = read_callback(body, NOW_S), read_callback(body, NOW_S + 300)
+    first, later = done(read_in_steps(body, NOW_S)), done(read_in_steps(body, NOW_S + 300))
     assert first.entries != later.entries
     assert first.fingerprints == later.fingerprints
     other = compact(record | {"mobile": "1"} if "text" in record else [record | {"sid": "other"}])
-    assert read_callback(other, NOW_S).fingerprints != first.fingerprints
+    assert done(read_in_steps(other, NOW_S)).fingerprints != first.fingerprints
 
 
 def test_mended_record_is_the_same_as_the_one_that_was_meant() -> None:
-    meant = read_callback(compact([STATUS]), NOW_S)
+    meant = done(read_in_steps(compact([STATUS]), NOW_S))
     odd = STATUS | {"report_status": "success", "mobile": " 13800000000", "nationcode": 86}
-    assert read_callback(compact([odd]), NOW_S).fingerprints == meant.fingerprints
+    assert done(read_in_steps(compact([odd]), NOW_S)).fingerprints == meant.fingerprints
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_mended_record_is_the_same_as_the_one_that_was_meant() -> None:
 )
 def test_text_that_no_unicode_can_hold_is_replaced(sent: bytes, read: str) -> None:
     body = compact(REPLY).replace(b'"TD"', b'"' + sent + b'"')
-    [entry] = read_callback(body, NOW_S).entries
+    [entry] = done(read_in_steps(body, NOW_S)).entries
     assert json.loads(entry) == REPLY | {"text": read}
 
 
@@ -225,7 +225,7 @@ def test_half_a_surrogate_is_replaced_wherever_it_stands(place: str) -> None:
         "unknown": b'"x":{"y":["\\udc00"]}',
     }[place]
     body = b"[" + compact(STATUS)[:-1] + b"," + member + b"}]"
-    [entry] = read_callback(body, NOW_S).entries
+    [entry] = done(read_in_steps(body, NOW_S)).entries
     mended = compact(STATUS)[:-1] + b"," + member.replace(b"udc00", b"ufffd") + b"}"
     assert entry.lower() == mended.lower()
 
@@ -235,7 +235,7 @@ def test_byte_order_mark_is_read(encoding: str) -> None:
     record = STATUS | {"description": "\u6536\u5230"}
     text = json.dumps([record], ensure_ascii=False)
     body = ("\ufeff" if encoding == "utf-16-be" else "") + text
-    [entry] = read_callback(body.encode(encoding), NOW_S).entries
+    [entry] = done(read_in_steps(body.encode(encoding), NOW_S)).entries
     assert json.loads(entry) == record
 
 
@@ -274,7 +274,7 @@ def _with_members(record: dict[str, Any], changes: list[tuple[str, object]]) -> 
 def test_whatever_is_read_is_a_valid_record(body: object, now_s: int) -> None:
     """Nothing but a refusal is ever raised, and what is read could have been sent as it is."""
     with contextlib.suppress(InvalidBody, InvalidRecord):
-        receipts = read_callback(compact(body), now_s)
+        receipts = done(read_in_steps(compact(body), now_s))
         assert len(receipts.fingerprints or []) == len(receipts.entries)
         for entry in receipts.entries:
             decode(entry, receipts.kind)
@@ -296,7 +296,7 @@ def test_bytes_in_the_middle_of_a_body_raise_nothing_else(
     for whole in (compact([STATUS]), compact(REPLY)):
         for body in (whole[:place] + inside + whole[place:], whole[:place] + tail):
             with contextlib.suppress(InvalidBody, InvalidRecord):
-                read_callback(body, NOW_S)
+                done(read_in_steps(body, NOW_S))
             done(repair(body, NOW_S))
 
 
@@ -321,7 +321,7 @@ def test_what_the_strict_reader_takes_is_read_as_ever(batch: list[dict[str, Any]
         records, extras = decode_array(body, Kind.DELIVERY_STATUS)
     except (InvalidRecord, InvalidBody):
         return  # NaN and the like in a new member
-    receipts = read_callback(body, NOW_S)
+    receipts = done(read_in_steps(body, NOW_S))
     assert receipts.entries == encode_all(records, extras)
     assert receipts.repaired == 0
 

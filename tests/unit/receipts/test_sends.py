@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
-from pullstatus.receipts.sends import Registered, Sends, Sent, read_sends
+from pullstatus.receipts.sends import Registered, Sends, Sent, read_sends_in_steps
+from pullstatus.steps import done
 
 NOW = 2026_11_28_12
 COUNTS: dict[str, Any] = {"hour": NOW, "request": 100, "success": 98, "bill_number": 120}
@@ -19,7 +20,7 @@ SEND: dict[str, Any] = {"hour": NOW, "result": 0, "fee": 2}
 
 
 def read(*items: object) -> Sends:
-    return read_sends(json.dumps(items).encode(), False, NOW)
+    return done(read_sends_in_steps(json.dumps(items).encode(), False, NOW))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_items_are_summed_by_the_hour(
 ) -> None:
     lined = "\r\n".join(["", *map(json.dumps, items), ""]).encode()
     expected = Sends(len(items), {hour: Sent(*sent) for hour, sent in hours.items()})
-    assert read(*items) == read_sends(lined, True, NOW) == expected
+    assert read(*items) == done(read_sends_in_steps(lined, True, NOW)) == expected
 
 
 def without(member: str, of: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_wrong_item_is_named_with_the_fix(item: object, member: str, fix: str) -
 )
 def test_what_is_no_report_is_refused(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        read_sends(body, False, NOW)
+        done(read_sends_in_steps(body, False, NOW))
 
 
 def test_as_many_items_as_there_may_be_are_read() -> None:
@@ -247,6 +248,6 @@ def test_a_name_with_half_a_surrogate_pair_is_refused(member: str) -> None:
 
 def said(body: bytes, *, ndjson: bool) -> Sends | str:
     try:
-        return read_sends(body, ndjson, NOW)
+        return done(read_sends_in_steps(body, ndjson, NOW))
     except InvalidRecord as error:
         return str(error)

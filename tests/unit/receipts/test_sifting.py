@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.sifting import sift
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.sifting import sift_in_steps
+from pullstatus.receipts.tencent import read_in_steps
 from pullstatus.records import Kind
+from pullstatus.steps import done
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
 STATUS = json.loads((CORPUS / "delivery_statuses_callback.json").read_bytes())[0]
@@ -67,9 +68,9 @@ def test_one_bad_part_among_good_ones_is_the_only_one_unread(
     good: list[bytes], bad: bytes, member: str | None
 ) -> None:
     """Of each kind, at each place of a push of 100: its neighbours are as without it."""
-    alone = read_callback(push(*good), NOW_S)
+    alone = done(read_in_steps(push(*good), NOW_S))
     for place in (0, 1, 50, 98, 99):
-        receipts = sift(push(*good[:place], bad, *good[place:]), NOW_S)
+        receipts = done(sift_in_steps(push(*good[:place], bad, *good[place:]), NOW_S))
         assert receipts.entries == alone.entries
         assert receipts.fingerprints == alone.fingerprints
         [unread] = receipts.unread
@@ -83,7 +84,7 @@ def test_one_bad_part_among_good_ones_is_the_only_one_unread(
 @given(st.lists(st.sampled_from([*BAD, *GOOD[:5]]), max_size=30))
 def test_parts_are_read_or_unread_each_by_itself(parts: list[bytes]) -> None:
     """However many are bad: each good one is read, and nothing of a bad one is left out."""
-    receipts = sift(push(*parts), NOW_S)
+    receipts = done(sift_in_steps(push(*parts), NOW_S))
     assert len(receipts.entries) == sum(part in GOOD for part in parts)
     left = b" ".join(unread.raw for unread in receipts.unread)
     assert all(part in left for part in parts if part not in GOOD)
@@ -94,7 +95,7 @@ def test_parts_are_read_or_unread_each_by_itself(parts: list[bytes]) -> None:
 
 def test_wholly_good_callback_is_read_as_ever() -> None:
     for body in (push(*GOOD), push(*NESTED), REPLY, REPLY.replace(b"1457336869", b'"x"')):
-        assert sift(body, NOW_S) == read_callback(body, NOW_S)
+        assert done(sift_in_steps(body, NOW_S)) == done(read_in_steps(body, NOW_S))
 
 
 @pytest.mark.parametrize(
@@ -109,14 +110,14 @@ def test_wholly_good_callback_is_read_as_ever() -> None:
     ],
 )
 def test_array_that_is_no_json_loses_no_record(body: bytes) -> None:
-    receipts = sift(body, NOW_S)
+    receipts = done(sift_in_steps(body, NOW_S))
     assert (receipts.entries, receipts.unread) == (GOOD, ())
 
 
 def test_array_that_was_cut_keeps_what_was_whole() -> None:
     body = push(*GOOD)
     for size in range(1, len(GOOD[0]) + len(GOOD[1]) + 2):
-        receipts = sift(body[:size], NOW_S)
+        receipts = done(sift_in_steps(body[:size], NOW_S))
         *whole, rest = body[1:size].split(b"}")
         assert receipts.entries == GOOD[: len(whole)]
         left = list(filter(None, [rest.strip(b", ")]))
@@ -125,7 +126,7 @@ def test_array_that_was_cut_keeps_what_was_whole() -> None:
 
 def test_parts_in_another_encoding_are_read_too() -> None:
     body = push(*GOOD, b"{}").decode().encode("utf-16")
-    receipts = sift(body, NOW_S)
+    receipts = done(sift_in_steps(body, NOW_S))
     assert receipts.entries == GOOD
     assert [unread.raw for unread in receipts.unread] == [b"{}"]
 
@@ -137,7 +138,7 @@ def test_what_a_string_says_is_never_a_record() -> None:
     parts = [compact(STATUS | {"description": text, "sid": "true"}) for text in texts]
     for broken in (b'{"sid":"a"b"}', b'{"sid":"a}', b'{"sid":"1"', b"NaN"):
         for place in range(len(parts) + 1):
-            receipts = sift(push(*parts[:place], broken, *parts[place:]), NOW_S)
+            receipts = done(sift_in_steps(push(*parts[:place], broken, *parts[place:]), NOW_S))
             assert all(json.loads(entry)["sid"] == "true" for entry in receipts.entries)
             assert len(receipts.entries) == len(parts)
 
@@ -156,7 +157,7 @@ def test_what_a_string_says_is_never_a_record() -> None:
 def test_body_that_is_none_is_unread_as_a_whole(
     body: bytes, kind: Kind | None, member: str | None
 ) -> None:
-    receipts = sift(body, NOW_S)
+    receipts = done(sift_in_steps(body, NOW_S))
     [unread] = receipts.unread
     assert (unread.raw, unread.kind, unread.member, unread.index) == (body, kind, member, None)
     assert (receipts.entries, receipts.fingerprints) == ([], [])
@@ -165,13 +166,13 @@ def test_body_that_is_none_is_unread_as_a_whole(
 @pytest.mark.parametrize("body", [b"", b" \r\n", b"[]", b"[ ]", b"\xef\xbb\xbf", b"[,]"])
 def test_of_nothing_nothing_is_unread(body: bytes) -> None:
     """Some senders try an address with an empty body before they use it."""
-    assert sift(body, NOW_S) == Receipts(Kind.DELIVERY_STATUS, [], [])
+    assert done(sift_in_steps(body, NOW_S)) == Receipts(Kind.DELIVERY_STATUS, [], [])
 
 
 def test_reason_names_the_fix_and_says_nothing_that_was_sent() -> None:
     secret = "13800138000x"
     for bad in (compact(STATUS | {"mobile": secret}), b'{"mobile":"13800138000x'):
-        [unread] = sift(push(bad), NOW_S).unread
+        [unread] = done(sift_in_steps(push(bad), NOW_S)).unread
         assert secret[:8] not in unread.reason
         assert "must" in unread.reason
 
@@ -186,7 +187,7 @@ def test_push_of_any_number_of_records_is_read(places: tuple[int, ...]) -> None:
     parts = [SHORT % number for number in range(MANY)]
     for place in places:
         parts[place] = b"{}"
-    receipts = sift(push(*parts), NOW_S)
+    receipts = done(sift_in_steps(push(*parts), NOW_S))
     assert len(receipts.entries) == MANY - len(places)
     assert [unread.index for unread in receipts.unread] == list(places)
     assert {unread.raw for unread in receipts.unread} <= {b"{}"}
@@ -197,13 +198,13 @@ def test_push_of_any_number_of_records_is_read(places: tuple[int, ...]) -> None:
 def test_push_with_bad_parts_everywhere_is_parked_in_few_items() -> None:
     """Of what is behind a thousand only good runs are read; the others are whole for a retry."""
     bad, run = limits.INGEST_RECORDS_MAX, [GOOD[0]] * 100
-    receipts = sift(push(*[b"{}"] * bad, *run, b"[]", *run, b"1", *run), NOW_S)
+    receipts = done(sift_in_steps(push(*[b"{}"] * bad, *run, b"[]", *run, b"1", *run), NOW_S))
     *alone, rest = receipts.unread
     assert [unread.raw for unread in alone] == [b"{}"] * bad
     assert (rest.index, rest.raw) == (bad + 100, push(b"[]", *run, b"1", *run[:98])[1:-1])
     assert "retry" in rest.reason
     assert receipts.entries == [*run, *run[:2]]
-    again = sift(push(rest.raw), NOW_S)
+    again = done(sift_in_steps(push(rest.raw), NOW_S))
     assert (len(again.entries), [unread.raw for unread in again.unread]) == (198, [b"[]", b"1"])
 
 
@@ -213,7 +214,7 @@ def test_push_with_bad_parts_everywhere_is_parked_in_few_items() -> None:
 )
 def test_body_of_any_content_within_its_bytes_is_read_or_unread(body: bytes) -> None:
     """However it grows when it is mended, or is put between brackets to be read."""
-    receipts = sift(body[: limits.INGEST_BODY_BYTES_MAX], NOW_S)
+    receipts = done(sift_in_steps(body[: limits.INGEST_BODY_BYTES_MAX], NOW_S))
     assert receipts.unread
     assert len(receipts.unread) <= limits.INGEST_RECORDS_MAX + 1
 
@@ -221,7 +222,7 @@ def test_body_of_any_content_within_its_bytes_is_read_or_unread(body: bytes) -> 
 @given(st.binary() | st.binary().map(lambda tail: b"[" + tail) | st.binary().map(REPLY.__add__))
 def test_any_bytes_are_read_or_unread(body: bytes) -> None:
     """Nothing is refused, and nothing disappears."""
-    receipts = sift(body, NOW_S)
+    receipts = done(sift_in_steps(body, NOW_S))
     assert (
         receipts.entries or receipts.unread or not body.strip(b" \t\r\n[],\xef\xbb\xbf\xfe\xff\0")
     )

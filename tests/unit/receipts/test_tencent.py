@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts, tencent
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.tencent import read_in_steps
 from pullstatus.records import Kind
+from pullstatus.steps import done
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
 STATUSES = (CORPUS / "delivery_statuses_callback.json").read_bytes()
@@ -27,7 +28,7 @@ NOW = "2026-01-05 08:00:00"
 
 
 def read(body: bytes, now_s: int = NOW_S) -> Receipts:
-    return read_callback(body, now_s)
+    return done(read_in_steps(body, now_s))
 
 
 def compact(value: object) -> bytes:

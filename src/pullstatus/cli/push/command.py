@@ -205,7 +205,7 @@ def _push(
         cut = None
         if good:
             records = [part[place].json for place in good]
-            cut = drive(feeder.feed(records, progress.done.lines), http, time.sleep)
+            cut = drive(feeder.feed(records, progress.done.lines), lambda: http, time.sleep)
         if cut is not None:
             parts += reversed(_cut(part, good[cut.count], cut.reason))
             continue

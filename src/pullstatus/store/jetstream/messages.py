@@ -51,11 +51,6 @@ def sealed(op: bytes, subject: str, value: Value) -> bytes:
     return told + _proof(subject, told)
 
 
-def op_of(data: bytes) -> bytes:
-    """Of which write a message is."""
-    return data[:OP_BYTES]
-
-
 def opened(message: Message, held: type[T]) -> T:
     """What a message holds.
 
