@@ -249,7 +249,7 @@ async def change_application(
     change: Callable[[Application], Application],
     *,
     by: Operator,
-    action: str = "app set",
+    action: str,
     keyring: Keyring | None = None,
     leaving: bool = False,
 ) -> Application:

@@ -99,7 +99,7 @@ def print_newest(
     as_json: bool,
     columns: Sequence[str],
     empty: str,
-    wraps: str = "",
+    wraps: str,
 ) -> None:
     """The first rows, as `print_rows` does, and on standard error that there are more, if so."""
     print_rows(rows[:limit], as_json=as_json, columns=columns, empty=empty, wraps=wraps)

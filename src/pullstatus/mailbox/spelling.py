@@ -36,12 +36,12 @@ def in_a_row(digits: str, rest: str = "") -> bytes:
     return b"%b(?:%b0)?%b%b" % (begin, _BETWEEN, _BETWEEN, end) if rest else begin
 
 
-def is_found(pattern: re.Pattern[bytes], raw: bytes, digits: str = "") -> bool:
+def is_found(pattern: re.Pattern[bytes], raw: bytes, digits: str) -> bool:
     """Whether bytes that nobody could read hold this, however they are written.
 
     Args:
-        digits: that it has in a row, but for what may be between them: most bytes do not, which is
-            told far quicker.
+        digits: that it has in a row, but for what may be between them; most bytes do not, which is
+            told far quicker. "": they are not known.
     """
     sought = digits.encode()
     return any(

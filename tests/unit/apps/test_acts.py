@@ -123,11 +123,13 @@ def test_what_changes_nothing_or_is_refused_is_not_on_record() -> None:
         await apps.create_token(store, "gateway", by=by())
         await store.append(Append(Mailbox(7, Kind.REPLY), [b"{}"], NOW_MS))
         before = await acts_of(store)
-        await apps.change_application(store, 7, setting(strict=False), by=by())
+        await apps.change_application(store, 7, setting(strict=False), by=by(), action="app set")
         for refused in (
             lambda: apps.create_application(store, 7, by=by(), keyring=ring),
             lambda: apps.import_applications(store, [wanted(8), wanted(7)], by=by(), keyring=ring),
-            lambda: apps.change_application(store, 8, setting(strict=True), by=by()),
+            lambda: apps.change_application(
+                store, 8, setting(strict=True), by=by(), action="app set"
+            ),
             lambda: apps.rotate_key(store, 7, by=by(), keyring=ring, appkey=KEY),
             lambda: apps.drop_key(store, 7, "beef", by=by()),
             lambda: apps.delete_application(store, 7, by=by()),

@@ -338,7 +338,11 @@ def test_nothing_gets_into_an_application_that_is_leaving() -> None:
         await create(store)
         live = await known(store)
         await apps.change_application(
-            store, NUMBER, lambda made: msgspec.structs.replace(made, leaving=True), by=BY
+            store,
+            NUMBER,
+            lambda made: msgspec.structs.replace(made, leaving=True),
+            by=BY,
+            action="app delete",
         )
         with pytest.raises(SettingChanged):
             await feed(store, live)
@@ -357,7 +361,7 @@ def test_nothing_gets_into_an_application_that_is_leaving() -> None:
             await create(store)
         assert "app delete 7" in (await apps.existing(store, [NUMBER, 8]))[NUMBER]
         with pytest.raises(UnknownApplication, match="app delete 7"):
-            await apps.change_application(store, NUMBER, lambda made: made, by=BY)
+            await apps.change_application(store, NUMBER, lambda made: made, by=BY, action="app set")
         with pytest.raises(UnknownApplication, match="app delete 7"):
             await rotate(store)
         assert await delete(store, erase=False) == 0

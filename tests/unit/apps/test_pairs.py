@@ -291,7 +291,11 @@ def test_a_pair_reads_no_application_that_is_leaving() -> None:
     async def work(store: Store) -> None:
         await create(store, NUMBER, 8, secret_id=ID, secret_key=KEY)
         await apps.change_application(
-            store, NUMBER, lambda made: msgspec.structs.replace(made, leaving=True), by=BY
+            store,
+            NUMBER,
+            lambda made: msgspec.structs.replace(made, leaving=True),
+            by=BY,
+            action="app delete",
         )
         [listed] = await apps.pairs(store)
         assert listed == await apps.pair_standing(store, ID)

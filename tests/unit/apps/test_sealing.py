@@ -321,7 +321,7 @@ def test_key_is_opened_once_and_stays_open_under_another_master_key() -> None:
         def rename(application: apps.Application) -> apps.Application:
             return msgspec.structs.replace(application, name="other")
 
-        await apps.change_application(store, 7, rename, by=BY)
+        await apps.change_application(store, 7, rename, by=BY, action="app set")
         await registry.refresh()
         assert registry.applications[7].appkeys == (APPKEY,)
         assert registry.applications[7].application.name == "other"

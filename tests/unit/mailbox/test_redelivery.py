@@ -255,7 +255,9 @@ def test_a_change_of_the_application_between_two_steps_is_looked_at(
     async def work(store: Store) -> None:
         async def rename() -> None:
             name = f"{next(_numbers)}"
-            await apps.change_application(store, 7, lambda app: replace(app, name=name), by=BY)
+            await apps.change_application(
+                store, 7, lambda app: replace(app, name=name), by=BY, action="app set"
+            )
 
         async def delete() -> None:
             await apps.delete_application(store, 7, by=BY, erase=True)

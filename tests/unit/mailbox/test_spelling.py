@@ -91,7 +91,7 @@ def test_a_sid_is_found_however_it_is_written(sid: str, way: str) -> None:
     if way == "plus for a plus" and "+" in sid:
         return  # nobody can tell what it was
     pattern = re.compile(b"%b(?![0-9A-Za-z])" % re.escape(sid.encode()))
-    assert is_found(pattern, WAYS[way](sid).encode())
+    assert is_found(pattern, WAYS[way](sid).encode(), "")
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,10 @@ class Side:
         def changed(application: Application) -> Application:
             return msgspec.structs.replace(application, **members)
 
-        self._command(apps.change_application(self.inner, sdkappid, changed, by=self.by()), look)
+        work = apps.change_application(
+            self.inner, sdkappid, changed, by=self.by(), action="app set"
+        )
+        self._command(work, look)
 
     def exchange(self, sdkappid: int, *, look: bool) -> None:
         """Have a number get another owner, with the same key."""
@@ -672,6 +675,7 @@ async def create(store: Store, app: App, by: Operator) -> None:
             app.sdkappid,
             lambda application: msgspec.structs.replace(application, **members),
             by=by,
+            action="app set",
         )
 
 
