@@ -119,7 +119,7 @@ def test_a_key_is_the_same_whatever_it_is_made_with() -> None:
 def test_a_batch_of_new_records_is_looked_at_as_one(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "INGEST_REPEAT_S", None)  # the other way needs it
+    monkeypatch.setattr(fingerprints, "REPEAT_MS", None)  # the other way needs it
     numbers = list(range(100))
     assert stored(log, fingerprinted(STATUSES, records(100), numbers)) == 100
     assert steps_of(log) == [(NOW_MS, 100)]

@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pullstatus import limits
 from pullstatus.errors import StoreDamaged
 from pullstatus.store import tallies
 from pullstatus.store.chunk import AT_MS_MAX
@@ -69,11 +68,11 @@ from pullstatus.store.values import (
     RepeatKey,
     Tally,
 )
+from pullstatus.store.verbs.repeats import REPEAT_MS
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 
 ROWS_MAX: Final = 500  # that are asked for at once
-REPEAT_MS: Final = limits.INGEST_REPEAT_S * 1000
 
 _NOTHING: Final[dict[bytes, int]] = {}
 

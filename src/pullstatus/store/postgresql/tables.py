@@ -22,7 +22,7 @@ from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.statements import ints
-from pullstatus.store.postgresql.writes import REPEAT_MS, Due, Writes, totals
+from pullstatus.store.postgresql.writes import Due, Writes, totals
 from pullstatus.store.segments import Segment
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
@@ -37,6 +37,7 @@ from pullstatus.store.values import (
     RepeatKey,
     Tally,
 )
+from pullstatus.store.verbs.repeats import REPEAT_MS
 from pullstatus.store.verbs.state import State, key_of, mailbox_of, slot
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pullstatus import limits
 from pullstatus.store.fingerprints import halves_of, joined
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.statements import ints, names
@@ -13,8 +12,6 @@ from pullstatus.store.texts import encoded
 from pullstatus.store.values import JournalRow
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, Recalled
-
-REPEAT_MS = limits.INGEST_REPEAT_S * 1000
 
 
 class Due(NamedTuple):

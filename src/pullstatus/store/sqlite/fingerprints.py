@@ -36,6 +36,7 @@ from pullstatus.store.fingerprints import (
     keys_of,
 )
 from pullstatus.store.values import Fingerprints
+from pullstatus.store.verbs.repeats import REPEAT_MS
 
 INDEXED_KEYS = 1000  # that go into the index at once, in a millisecond or two
 TOGETHER = 50  # of them in one statement: as many by themselves take half as long again
@@ -98,7 +99,7 @@ class Remembered:
         known = self._known(named)
         places: Sequence[int] = range(len(named))
         if known or len(set(named)) < len(named):
-            old_ms = at_ms - limits.INGEST_REPEAT_S * 1000
+            old_ms = at_ms - REPEAT_MS
             new = []
             for place, key in enumerate(named):
                 if known.get(key, old_ms - 1) < old_ms:

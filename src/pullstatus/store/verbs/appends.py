@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pullstatus import limits
-from pullstatus.errors import KeyReused
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.values import Append, Mailbox, RepeatKey
+from pullstatus.store.values import Append, Mailbox
 from pullstatus.store.verbs.conditions import refuses
 from pullstatus.store.verbs.placing import pack, put
+from pullstatus.store.verbs.repeats import came_before
 from pullstatus.store.verbs.state import State
-from pullstatus.store.verbs.tables import Recalled, Tables
+from pullstatus.store.verbs.tables import Tables
 
 
 def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
@@ -28,9 +27,11 @@ def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
             answers.append(refusal)
             continue
         if sent.repeat_key is not None:
-            known = _recall(tables, sent.repeat_key, sent)
-            if known is not None:
-                answers.append(known)
+            came = came_before(
+                tables, sent.mailbox.sdkappid, sent.repeat_key, sent.count, sent.at_ms
+            )
+            if came:
+                answers.append(0 if came is True else came)
                 continue
         operation = _new_of(tables, sent)
         answers.append(operation.count)
@@ -73,16 +74,3 @@ def _put(
 
 def _state(tables: Tables, mailbox: Mailbox) -> State:
     return tables.draft(mailbox) or tables.create(mailbox)
-
-
-def _recall(tables: Tables, repeat_key: RepeatKey, operation: Append) -> int | KeyReused | None:
-    """The answer to a batch whose key came before; None, and remembered from now on, if not."""
-    sdkappid = operation.mailbox.sdkappid
-    known = tables.recall(sdkappid, repeat_key)
-    if known is not None and known.accepted_ms >= operation.at_ms - limits.INGEST_REPEAT_S * 1000:
-        if known.digest != repeat_key.digest:
-            return KeyReused("this Idempotency-Key came before with another body")
-        return 0
-    row = Recalled(repeat_key.digest, operation.count, operation.at_ms)
-    tables.remember(sdkappid, repeat_key, row)
-    return None

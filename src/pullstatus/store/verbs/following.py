@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from pullstatus import limits
 from pullstatus.errors import KeyReused, SettingChanged, StoreCorrupt
 from pullstatus.store import segments
 from pullstatus.store.values import Count, Follow, Followed, Tally, Unfollow
 from pullstatus.store.verbs.conditions import refuses
+from pullstatus.store.verbs.repeats import came_before
 from pullstatus.store.verbs.state import State
-from pullstatus.store.verbs.tables import Recalled, Tables
+from pullstatus.store.verbs.tables import Tables
 
 
 def follow(tables: Tables, operation: Follow) -> bool:
@@ -63,19 +63,14 @@ def count(tables: Tables, operation: Count) -> bool | KeyReused | SettingChanged
         state = tables.draft(mailbox)
         if (Followed() if state is None else tables.followed(state)) != expected:
             return False
-    key = operation.repeat_key
+    sdkappid, key = operation.sdkappid, operation.repeat_key
     if key is not None:
-        known = tables.recall(operation.sdkappid, key)
-        since_ms = operation.at_ms - limits.INGEST_REPEAT_S * 1000
-        if known is not None and known.accepted_ms >= since_ms:
-            if known.digest != key.digest:
-                return KeyReused("this Idempotency-Key came before with another body")
-            return False
-        row = Recalled(key.digest, len(operation.tallies), operation.at_ms)
-        tables.remember(operation.sdkappid, key, row)
-    _add(tables, operation.sdkappid, operation.tallies, anew=operation.anew)
+        came = came_before(tables, sdkappid, key, len(operation.tallies), operation.at_ms)
+        if came:
+            return False if came is True else came
+    _add(tables, sdkappid, operation.tallies, anew=operation.anew)
     if operation.names:
-        tables.add_names(operation.sdkappid, operation.names, operation.at_ms)
+        tables.add_names(sdkappid, operation.names, operation.at_ms)
     return True
 
 
