@@ -268,6 +268,11 @@ class Pull(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
         """Whatever it rests on."""
         return [each for each in (self.while_set, self.while_proven) if each is not None]
 
+    @property
+    def leaves_trace(self) -> bool:
+        """Whether it is known of afterwards even if it finds nothing."""
+        return self.key is not None or self.once is not None or self.reader is not None
+
     def former(self, kind: Contents) -> int:
         """The number of the last entry of this kind that was a former owner's."""
         return self.keyed_after[kind] if self.keyed_after else 0

@@ -19,7 +19,8 @@ from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Log as LogOfOne
 from pullstatus.store.gathering.operations import Enter, Purge, Replace
 from pullstatus.store.gathering.pace import STEP_S
-from pullstatus.store.gathering.store import STEP_REMOVED, GatheredStore
+from pullstatus.store.gathering.shared import SharedStore
+from pullstatus.store.gathering.store import STEP_REMOVED
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.jetstream.derived import Derived
@@ -84,7 +85,7 @@ class _Watched:
         self.reached = 0
 
 
-class JetStreamStore(GatheredStore):
+class JetStreamStore(SharedStore):
     """A store in a cluster. See `pullstatus.store.Store` for what each verb promises.
 
     Nothing that counts is kept here, so any number of these may be open anywhere.
@@ -184,9 +185,7 @@ class JetStreamStore(GatheredStore):
     async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """See `Store.pull`. One that leaves no trace looks first, unless something waits anyway."""
         if (
-            operation.key is None
-            and operation.once is None
-            and operation.reader is None
+            not operation.leaves_trace
             and not self._writer.waiting(slot(operation.mailbox))
             and self._writer.works
             and await self._finds_nothing(operation)
@@ -209,10 +208,6 @@ class JetStreamStore(GatheredStore):
         if standing is None or self._gate.shut or standing.gate > self._gate.number:
             return False  # the lane asks what the store says of a migration
         return not _waits(standing, operation.mailbox)
-
-    def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
-        """See `Store.surely_empty`. Another process may have filled it at any time."""
-        return False
 
     def watch(
         self,
@@ -258,21 +253,8 @@ class JetStreamStore(GatheredStore):
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
-        """See `Store.forget`. If another process does so already, nothing is left to do."""
-        async with _alone(self._upkeep) as ours:
-            if not ours:
-                return 0
-            return await super().forget(
-                accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
-            )
-
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
-        """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
-        if sdkappid is not None:
-            return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
-        async with _alone(self._upkeep) as ours:
-            return await super().purge(left_before_ms=left_before_ms) if ours else 0
+    def _removing(self) -> AbstractAsyncContextManager[bool]:
+        return _alone(self._upkeep)
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
@@ -393,10 +375,6 @@ class JetStreamStore(GatheredStore):
     def following(self) -> AbstractAsyncContextManager[bool]:
         """See `Store.following`."""
         return _alone(self._following)
-
-    async def commit_s(self) -> float:
-        """See `Store.commit_s`."""
-        return 0.0
 
     async def behind(self, count_max: int) -> list[Backlog]:
         """See `Store.behind`."""

@@ -17,7 +17,7 @@ from pullstatus.store.gate import Gate, check_open, decoded
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.operations import Enter, Replace
 from pullstatus.store.gathering.process import ProcessChannel
-from pullstatus.store.gathering.store import GatheredStore
+from pullstatus.store.gathering.shared import SharedStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.postgresql import schema, transfer
@@ -62,7 +62,7 @@ _UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
 _FOLLOWING: Final = 0x666F  # that of whoever follows
 
 
-class PostgresStore(GatheredStore):
+class PostgresStore(SharedStore):
     """A store in a database. See `pullstatus.store.Store` for what each verb promises.
 
     Nothing that counts is kept here, so any number of these may be open anywhere.
@@ -140,9 +140,7 @@ class PostgresStore(GatheredStore):
         """See `Store.pull`. One that leaves no trace looks first, unless something waits anyway."""
         box = slot(operation.mailbox)
         if (
-            operation.key is None
-            and operation.once is None
-            and operation.reader is None
+            not operation.leaves_trace
             and not self._writer.waiting.get(box)
             and self._writer.works
             and await self._finds_nothing(box, operation.conditions)
@@ -167,10 +165,6 @@ class PostgresStore(GatheredStore):
         except StoreFailed:
             return False
 
-    def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
-        """See `Store.surely_empty`. Another process may have filled it at any time."""
-        return False
-
     def watch(
         self,
         mailbox: Mailbox,
@@ -188,24 +182,11 @@ class PostgresStore(GatheredStore):
 
         return watching
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
-        """See `Store.forget`. If another process does so already, nothing is left to do."""
-        async with self._alone(_UPKEEP) as ours:
-            if not ours:
-                return 0
-            return await super().forget(
-                accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
-            )
-
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
-        """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
-        if sdkappid is not None:
-            return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
-        async with self._alone(_UPKEEP) as ours:
-            return await super().purge(left_before_ms=left_before_ms) if ours else 0
-
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await self._lists.due_for_purge(left_before_ms)
+
+    def _removing(self) -> AbstractAsyncContextManager[bool]:
+        return self._alone(_UPKEEP)
 
     @contextlib.asynccontextmanager
     async def _alone(self, lock: int) -> AsyncIterator[bool]:
@@ -263,10 +244,6 @@ class PostgresStore(GatheredStore):
     def following(self) -> AbstractAsyncContextManager[bool]:
         """See `Store.following`."""
         return self._alone(_FOLLOWING)
-
-    async def commit_s(self) -> float:
-        """See `Store.commit_s`."""
-        return 0.0
 
     async def behind(self, count_max: int) -> list[Backlog]:
         """See `Store.behind`."""

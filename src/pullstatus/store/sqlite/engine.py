@@ -216,12 +216,7 @@ class SqliteStore(GatheredStore):
         stamp says that there was one behind its back. A command beside a server learns only from
         the file what there is.
         """
-        if (
-            operation.key is None
-            and operation.once is None
-            and operation.reader is None
-            and self.surely_empty(operation.mailbox)
-        ):
+        if not operation.leaves_trace and self.surely_empty(operation.mailbox):
             return EMPTY
         return await self._writer.submit(operation, gone)
 
