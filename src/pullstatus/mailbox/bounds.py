@@ -25,6 +25,7 @@ from pullstatus.apps.operator import SERVER, RandomHex
 from pullstatus.apps.values import NOBODY
 from pullstatus.errors import SettingChanged, StoreDamaged
 from pullstatus.mailbox.parking import decode_item, parked_mailbox
+from pullstatus.mailbox.standing import standing_of
 from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.store import Act, Backlog, Outcome, Store, Unpark
 
@@ -74,10 +75,10 @@ class Bounds:
         Raises:
             StoreUnavailable: some are left for the next time, for which this is to be called again.
         """
-        rows = [row for row in await self._store.backlog(NOBODY) if row.mailbox == _MAILBOX]
-        if not rows or rows[0].accepted == self._came:
+        row = await standing_of(self._store, _MAILBOX)
+        if row is None or row.accepted == self._came:
             return 0
-        await self._look(rows[0])
+        await self._look(row)
         count = 0
         beyond = self._beyond()
         try:
@@ -85,7 +86,7 @@ class Bounds:
                 count += await self._let_go(step, beyond, now_ms)
         except (SettingChanged, StoreDamaged):  # with the next turn; its own calls are told
             return count
-        self._came = rows[0].accepted
+        self._came = row.accepted
         return count
 
     async def _look(self, row: Backlog) -> None:

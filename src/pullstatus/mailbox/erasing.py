@@ -21,6 +21,7 @@ from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
 from pullstatus.mailbox.search import copies_of, source_of
 from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
+from pullstatus.mailbox.standing import standing_now
 from pullstatus.records.numbers import bare, spellings
 from pullstatus.store import Act, Aside, Backlog, Erased, Mailbox, Progress, Store
 
@@ -171,7 +172,7 @@ async def _erase_records(
     copied: set[int] = set()
     while seqs := await _copied_since(store, row, number, copied):
         copied.update(seqs)
-        await follower.follow_mailbox(await _standing(store, row.mailbox))
+        await follower.follow_mailbox(await standing_now(store, row.mailbox))
         more = await store.erase(row.mailbox, at_ms=by.now_ms, seqs=seqs)
         erased = Erased(erased.waiting + more.waiting, erased.left + more.left)
     return erased
@@ -195,12 +196,6 @@ async def _copied_since(store: Store, row: Backlog, number: Number, copied: set[
             if source is not None and (source < first_seq or source in known):
                 known.add(seq)
     return sorted(known - copied)
-
-
-async def _standing(store: Store, mailbox: Mailbox) -> Backlog:
-    """How a mailbox that there is stands now."""
-    [row] = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
-    return row
 
 
 async def _erase_all_parked(store: Store, number: Number, by: Operator, act: Act) -> int:
@@ -236,7 +231,7 @@ async def _erase_parked(
         return _has(item, number) and (through_ms is None or item.at_ms <= through_ms)
 
     await unparking.drop_meant(store, mailbox.sdkappid, is_meant, by=by, act=act)
-    row = await _standing(store, mailbox)
+    row = await standing_now(store, mailbox)
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
     return (await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)).left
@@ -259,7 +254,7 @@ async def _drop_pending(store: Store, rows: Sequence[Backlog], number: Number, b
 
 async def _erase_pending(store: Store, mailbox: Mailbox, number: Number, by: Operator) -> None:
     """Erase what has become a record, here too."""
-    row = await _standing(store, mailbox)
+    row = await standing_now(store, mailbox)
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
     await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)

@@ -29,6 +29,7 @@ from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.mailbox import fields, index
 from pullstatus.mailbox.fields import Fields, Status
 from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.mailbox.standing import of_records, standing_of
 from pullstatus.mailbox.tallies import (
     LAST_HOUR,
     SET_BACK,
@@ -145,10 +146,10 @@ class Follower:
             try:
                 await self._step(now)
             except StoreDamaged:
-                standing = await _standing(self._store, row.mailbox)
+                standing = await standing_of(self._store, row.mailbox)
                 if standing is None or standing.followed == now.followed:
                     raise  # or somebody else has followed what is missing, and then removed it
-            now = await _standing(self._store, row.mailbox)
+            now = await standing_of(self._store, row.mailbox)
 
     async def _step(self, row: Backlog) -> None:
         """Follow a mailbox to the end of a frame, or to its tail as it stood.
@@ -249,14 +250,9 @@ def found_by_nothing(_texts: Sequence[bytes], _offsets: Sequence[int]) -> list[i
 
 async def pass_over(store: Store) -> None:
     """Move all marks to the tails, with nothing derived: for a store that is to be emptied."""
-    for row in await store.backlog():
-        if not row.mailbox.aside and row.followed.through < row.accepted:
+    for row in await of_records(store):
+        if row.followed.through < row.accepted:
             await store.follow(Follow(row.mailbox, row.followed, row.accepted, None, []))
-
-
-async def _standing(store: Store, mailbox: Mailbox) -> Backlog | None:
-    rows = await store.backlog(mailbox.sdkappid)
-    return next((row for row in rows if row.mailbox == mailbox), None)
 
 
 _SAID: Final = attrgetter("errmsg", "report_status")

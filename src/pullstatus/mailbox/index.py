@@ -18,6 +18,7 @@ from pullstatus import limits
 from pullstatus.apps.values import INDEX_KEY
 from pullstatus.errors import StoreCorrupt
 from pullstatus.json import ascii_json
+from pullstatus.mailbox.standing import standing_now
 from pullstatus.records.numbers import ENDING_DIGITS
 from pullstatus.store import Backlog, Entry, Index, Mailbox, Store, segments
 
@@ -95,7 +96,7 @@ async def matching(
             found += await _filtered(rest, match, left)
         if through == standing.purged:
             return found  # nobody has asked them
-        [now] = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
+        now = await standing_now(store, mailbox)
         if now.followed.turn == standing.followed.turn:
             return found
         standing = now  # segments may have been dropped meanwhile

@@ -25,6 +25,7 @@ from pullstatus.apps.values import NOBODY
 from pullstatus.errors import UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
+from pullstatus.mailbox.standing import standing_of
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reports import beside
 from pullstatus.receipts.request import Request
@@ -214,10 +215,10 @@ async def parked(store: Store, sdkappid: int) -> list[Parked]:
     Of nobody's there may be so many of each token, and more for a moment.
     """
     mailbox = parked_mailbox(sdkappid)
-    rows = [row for row in await store.backlog(sdkappid) if row.mailbox == mailbox]
-    if not rows:
+    row = await standing_of(store, mailbox)
+    if row is None:
         return []
-    first, last = rows[0].accepted - rows[0].waiting + 1, rows[0].accepted
+    first, last = row.accepted - row.waiting + 1, row.accepted
     found: dict[int, Item] = {}
     async for entry in store.entries(mailbox, first):
         if entry.seq > last:

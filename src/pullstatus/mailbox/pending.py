@@ -38,6 +38,7 @@ from pullstatus.errors import SettingChanged
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, parking, scope_of
 from pullstatus.mailbox.names import Name
+from pullstatus.mailbox.standing import standing_of
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.joining import Piece
 from pullstatus.receipts.reports import Report, State, Whose, fingerprint
@@ -273,11 +274,11 @@ async def drop(
         SettingChanged: what waits changed again and again meanwhile.
     """
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
-        rows = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
-        if not rows:
+        row = await standing_of(store, mailbox)
+        if row is None:
             return 0
-        first = rows[0].accepted - rows[0].waiting + 1
-        items = await waiting(store, rows[0])
+        first = row.accepted - row.waiting + 1
+        items = await waiting(store, row)
         meant = {seq for seq, item in items.items() if item is not None and is_meant(item)}
         if not meant:
             return 0

@@ -19,6 +19,7 @@ from pullstatus.mailbox import index
 from pullstatus.mailbox.following import Piece, let_others, read
 from pullstatus.mailbox.reindexing import numbers
 from pullstatus.mailbox.search import copies_of
+from pullstatus.mailbox.standing import standing_now
 from pullstatus.mailbox.tallies import FORGOTTEN, LAST_HOUR, WIDTH, Column, set_back_of
 from pullstatus.records import Kind
 from pullstatus.records.hours import in_calendar, nearest_hour, written
@@ -87,7 +88,7 @@ async def _of_mailbox(store: Store, mailbox: Mailbox, oldest_hour: int) -> list[
         # Behind the segments, which are never there before it: a follower may begin just now.
         key = await index.key_of(store) if moment.spans else None
         found = [problem async for problem in _Look(store, moment, key, oldest_hour).problems()]
-        now = await _standing(store, mailbox)
+        now = await standing_now(store, mailbox)
         same = now.followed.turn == moment.row.followed.turn and now.purged == moment.row.purged
         if not found or same:
             return found
@@ -106,19 +107,14 @@ class _Moment(NamedTuple):
 async def _moment(store: Store, mailbox: Mailbox) -> _Moment | None:
     """None: whoever follows was quicker, each time."""
     for _ in range(MOMENTS):
-        row = await _standing(store, mailbox)
+        row = await standing_now(store, mailbox)
         spans = await store.spans(mailbox)
         known = await store.tallies(mailbox.sdkappid, 0, LAST_HOUR, whole=False)
         tallies = {tally.hour: tally.counts for tally in known if tally.series == mailbox.holds}
-        now = await _standing(store, mailbox)
+        now = await standing_now(store, mailbox)
         if (now.followed, now.purged) == (row.followed, row.purged):
             return _Moment(row, spans, tallies, set_back_of(mailbox, known))
     return None
-
-
-async def _standing(store: Store, mailbox: Mailbox) -> Backlog:
-    [row] = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
-    return row
 
 
 class _Look:
@@ -187,7 +183,7 @@ class _Look:
         self._count(piece)
         if segment is None or segment.count < span.count:
             # A follower merges some with those before them.
-            if (await _standing(self._store, mailbox)).followed == self._row.followed:
+            if (await standing_now(self._store, mailbox)).followed == self._row.followed:
                 yield f"the segment from entry {first_seq} on is gone"
             return
         for by, own in ((Index.NUMBER, piece.numbers), (Index.SID, piece.sids)):

@@ -13,6 +13,7 @@ from pullstatus.mailbox import index
 from pullstatus.mailbox.fields import read
 from pullstatus.mailbox.owners import read_owner
 from pullstatus.mailbox.search import copies_of, original_of
+from pullstatus.mailbox.standing import standing_of
 from pullstatus.records import Kind
 from pullstatus.records.numbers import is_number
 from pullstatus.store import Entry, Mailbox, Store
@@ -42,8 +43,7 @@ async def records_of(
         offset: how many to pass over.
     """
     assert digits is not None or sid is not None
-    rows = await store.backlog(mailbox.sdkappid)
-    standing = next((row for row in rows if row.mailbox == mailbox), None)
+    standing = await standing_of(store, mailbox)
     if standing is None:
         return []
     former, kind = (await read_owner(store, mailbox.sdkappid)).former(mailbox), mailbox.kind

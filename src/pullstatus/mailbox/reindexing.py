@@ -23,6 +23,7 @@ from pullstatus.apps.values import NOBODY
 from pullstatus.errors import StoreDamaged, StoreUnavailable
 from pullstatus.mailbox.following import Follower, Piece, found_by_nothing, let_others, read
 from pullstatus.mailbox.search import copies_of
+from pullstatus.mailbox.standing import of_records, standing_now
 from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
 from pullstatus.records import Kind
 from pullstatus.records.hours import nearest_hour
@@ -56,7 +57,7 @@ async def reindex(
     await store.change(act=by.act(ACTION, **named), ticket=by.ticket())
     for number in await numbers(store) if sdkappid is None else [sdkappid]:
         await _begin_anew(store, number, by)
-    for row in await _rows(store, sdkappid):
+    for row in await of_records(store, sdkappid):
         await _drop(store, row, by)
     return await go_on(store, sdkappid, by=by, progress=progress)
 
@@ -65,7 +66,7 @@ async def go_on(
     store: Store, sdkappid: int | None = None, *, by: Operator, progress: Progress
 ) -> int:
     """Follow all that is behind; arguments and answer are those of `reindex`."""
-    rows = await _rows(store, sdkappid)
+    rows = await of_records(store, sdkappid)
     total = sum(row.accepted - row.followed.through for row in rows)
     done = 0
 
@@ -84,10 +85,6 @@ async def go_on(
 _BREATH = 100  # entries between two of the follower's breaths, about
 
 
-async def _rows(store: Store, sdkappid: int | None) -> list[Backlog]:
-    return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
-
-
 async def numbers(store: Store) -> list[int]:
     """All numbers of applications of which something may be counted."""
     found = {row.mailbox.sdkappid for row in await store.backlog()}
@@ -103,7 +100,7 @@ async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
     """
     recounts = {Mailbox(sdkappid, kind): _Recount() for kind in Kind}
     for _ in range(limits.OVERTAKEN_MAX):
-        rows = {row.mailbox: row for row in await _rows(store, sdkappid)}
+        rows = {row.mailbox: row for row in await of_records(store, sdkappid)}
         known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
         damaged = [tally for tally in known if not tally.counts]
         if not damaged:
@@ -111,7 +108,7 @@ async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
         for row in rows.values():
             await recounts[row.mailbox].go_on(store, row)
         # What was removed while it was read would be counted as what nobody can read.
-        if _purged(rows.values()) != _purged(await _rows(store, sdkappid)):
+        if _purged(rows.values()) != _purged(await of_records(store, sdkappid)):
             continue
         again = {
             place: counts for each in recounts.values() for place, counts in each.counts.items()
@@ -181,9 +178,7 @@ async def _drop(store: Store, row: Backlog, by: Operator) -> None:
             Unfollow(row.mailbox, row.followed, tallied, from_hour, by.ticket())
         ):
             return
-        [row] = [
-            each for each in await _rows(store, row.mailbox.sdkappid) if each.mailbox == row.mailbox
-        ]
+        row = await standing_now(store, row.mailbox)
     raise StoreUnavailable(f"{row.mailbox} is followed or erased all the while; run it again")
 
 

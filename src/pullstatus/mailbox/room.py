@@ -25,6 +25,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps.values import NOBODY
 from pullstatus.mailbox.pending import pending_mailbox
+from pullstatus.mailbox.standing import standing_of
 from pullstatus.store import Backlog, Store
 
 __all__ = ["HandedOver", "Room"]
@@ -63,15 +64,14 @@ class Room:
         Raises:
             StoreUnavailable: it could not be asked now.
         """
-        mailbox = pending_mailbox(sdkappid)
-        rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
-        waiting = sum(row.waiting for row in rows)
+        row = await standing_of(self._store, pending_mailbox(sdkappid))
+        waiting = 0 if row is None else row.waiting
         if sdkappid != NOBODY:
             return min(wanted, max(0, limits.PENDING_ITEMS_MAX - waiting))
         if waiting + wanted <= limits.PENDING_SHARED_ITEMS // 2:  # even if all of it is its own
             return wanted
         async with self._looking:
-            await self._look(rows, now_ms)
+            await self._look(row, now_ms)
         places, held = limits.PENDING_SHARED_ITEMS, self._held[token]
         others = [count for each, count in self._held.items() if each != token]
         left = 2 * places - waiting
@@ -81,12 +81,12 @@ class Room:
         self._held[token] += most
         return most
 
-    async def _look(self, rows: list[Backlog], now_ms: int) -> None:
+    async def _look(self, row: Backlog | None, now_ms: int) -> None:
         """Know how many items of number 0 each token has, unless that was seen a moment ago."""
         if self._until_ms - _LOOK_MS <= now_ms < self._until_ms:
             return
         held: Counter[str] = Counter()
-        for row in rows:
+        if row is not None:
             async for entry in self._store.entries(row.mailbox, row.accepted - row.waiting + 1):
                 held[_decode(entry.data).token] += 1
         self._held, self._until_ms = held, now_ms + _LOOK_MS
@@ -107,9 +107,8 @@ class HandedOver:
             StoreUnavailable: it could not be asked now.
         """
         if sdkappid not in self._left:
-            mailbox = pending_mailbox(sdkappid)
-            rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
-            waiting = sum(row.waiting for row in rows)
+            row = await standing_of(self._store, pending_mailbox(sdkappid))
+            waiting = 0 if row is None else row.waiting
             self._left[sdkappid] = 2 * limits.PENDING_ITEMS_MAX - waiting
         self._left[sdkappid] -= 1
         return self._left[sdkappid] >= 0

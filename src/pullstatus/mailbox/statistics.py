@@ -22,6 +22,7 @@ from pullstatus.mailbox.following import READ_COUNT, Piece, found_by_nothing, le
 from pullstatus.mailbox.names import namings
 from pullstatus.mailbox.owners import Owners, read_owner
 from pullstatus.mailbox.search import copies_of
+from pullstatus.mailbox.standing import of_records, standing_now
 from pullstatus.mailbox.tallies import (
     EVER,
     LAST_HOUR,
@@ -206,22 +207,18 @@ async def _told_and_untold(
 ) -> tuple[list[Tally], list[Tally], list[Backlog]]:
     """Tallies, what is added to them once all is followed, and how mailboxes stood then."""
     for _ in range(limits.OVERTAKEN_MAX):
-        before = await _standing(store, sdkappid)
+        before = await of_records(store, sdkappid)
         told = await store.tallies(sdkappid, first_hour, last_hour)
-        standing = await _standing(store, sdkappid)
+        standing = await of_records(store, sdkappid)
         if [row.followed for row in before] != [row.followed for row in standing]:
             continue
         untold: list[Tally] = []
         for row in standing:
             untold += await _untold(store, row, owners.former(row.mailbox))
-        now = {row.mailbox: row for row in await _standing(store, sdkappid)}
+        now = {row.mailbox: row for row in await of_records(store, sdkappid)}
         if all(_is_kept(row, now[row.mailbox]) for row in standing):
             return told, untold, standing
     raise StoreUnavailable("what was counted is just being made anew; ask again")
-
-
-async def _standing(store: Store, sdkappid: int) -> list[Backlog]:
-    return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
 
 
 def _is_kept(before: Backlog, now: Backlog) -> bool:
@@ -266,14 +263,10 @@ async def _of_change(store: Store, row: Backlog, former: range, changed: int) ->
         with contextlib.suppress(StoreDamaged):
             while piece.through < last_seq and _latest(piece) <= last_hour:
                 await read(store, piece, min(last_seq, piece.through + READ_COUNT), let_others)
-        [row] = [now for now in await _standing(store, row.mailbox.sdkappid) if _is_of(now, row)]
+        row = await standing_now(store, row.mailbox)
         if row.purged < first_seq or not piece.missing:
             return [tally for tally in piece.tallies() if tally.hour <= changed]
     raise StoreUnavailable("what was counted is just being removed; ask again")
-
-
-def _is_of(now: Backlog, row: Backlog) -> bool:
-    return now.mailbox == row.mailbox
 
 
 def _latest(piece: Piece) -> int:
