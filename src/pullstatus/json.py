@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+import msgspec
+
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
 from pullstatus.steps import Steps, done
 
 __all__ = [
+    "NO_JSON",
     "STRING",
     "Shape",
     "ascii_json",
@@ -27,6 +30,10 @@ __all__ = [
     "spans",
     "survey",
 ]
+
+NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are no JSON, or none of what is asked for. RecursionError: a
+nesting that it walks before it sees that the type is wrong."""
 
 _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)

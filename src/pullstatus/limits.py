@@ -115,8 +115,8 @@ MASTER_KEYS_BYTES_MAX: Final = 4096
 """A master key is a line of 64 digits; a source has one, two while it is changed, and remarks."""
 
 ADDRESS_CHARS_MAX: Final = 64
-"""Characters kept of the address that a key or token was used from last. One has 45 at most, with
-a zone some more; behind a proxy it is what that says."""
+"""Characters of an address that is told or kept; what is longer is none. One has 45 at most, with a
+zone some more; behind a proxy it is what that says."""
 
 RATE_MAX: Final = 1_000_000
 """Calls a second that an application may be limited to; more is no limit."""

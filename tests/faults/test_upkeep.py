@@ -29,8 +29,9 @@ from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.cli import main
 from pullstatus.cli.output import moment
-from pullstatus.mailbox.upkeep import DAY_MS, clean_up
+from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store import (
     NO_TICKET,
     Act,

@@ -27,7 +27,6 @@ from pullstatus.mailbox.pending import Item, wait
 from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.unparking import Told
-from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import Report, State, receipts_of
@@ -35,6 +34,7 @@ from pullstatus.receipts.request import Request
 from pullstatus.receipts.sends import Registered
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
+from pullstatus.records.hours import DAY_MS
 from pullstatus.steps import done
 from pullstatus.store import Backlog, Change, Mailbox, Store, Tickets, Unpark, audit_store
 from tests.names import NamesInMemory

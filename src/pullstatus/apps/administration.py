@@ -40,10 +40,10 @@ from pullstatus.apps.values import (
     check_conditions,
     check_name,
     check_networks,
+    check_plain_name,
     check_sdkappid,
     check_signature_key,
     check_signature_scheme,
-    check_token_name,
     ends_by,
     key_mark,
     key_marks,
@@ -635,7 +635,7 @@ async def create_token(
         UnknownApplication: it is for an application that does not exist.
         AlreadyExists: a token has that name.
     """
-    check_token_name(name)
+    check_plain_name("a token's", name)
     if ends_by(not_after_ms, by.now_ms):
         raise InvalidSetting("a token ends in the future")
     owner = ""

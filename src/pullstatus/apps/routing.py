@@ -20,13 +20,12 @@ from pullstatus import limits
 from pullstatus.apps.values import (
     Application,
     as_set,
+    check_plain_name,
     check_sdkappid,
-    check_token_name,
     decoded,
 )
 from pullstatus.errors import InvalidSetting
 
-RULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WHOLE_DIGITS_MIN: Final = 10  # of a number behind 00; a shorter one is a short code that begins so
 NATIONCODE: Final = re.compile(r"[1-9][0-9]{0,3}")
 
@@ -356,11 +355,7 @@ def check_rule(rule: Rule) -> Rule:
     Raises:
         InvalidSetting: a member is out of bounds; it is named.
     """
-    if RULE_NAME.fullmatch(rule.name) is None:
-        raise InvalidSetting(
-            "a rule's name is 1 to 64 letters, digits, dots, dashes or underscores,"
-            " and starts with a letter or digit"
-        )
+    check_plain_name("a rule's", rule.name)
     if (rule.action is Action.ROUTE) != (rule.sdkappid is not None):
         raise InvalidSetting("a rule routes to an application, or parks, or drops")
     if rule.sdkappid is not None:
@@ -375,7 +370,7 @@ def check_rule(rule: Rule) -> Rule:
         if len(value) > limits.RULE_CHARS_MAX or not value.isprintable():
             raise InvalidSetting(f"{name} is up to {limits.RULE_CHARS_MAX} printable characters")
     if rule.token:
-        check_token_name(rule.token)
+        check_plain_name("a token's", rule.token)
     for name in ("to", "to_prefix", "from_prefix"):
         value = getattr(rule, name)
         if bare(value) != value or value.startswith("00"):

@@ -17,10 +17,10 @@ from typing import Final
 from pullstatus import limits
 from pullstatus.apps.networks import site_of
 from pullstatus.apps.operator import Operator
+from pullstatus.records.hours import HOUR_MS
 from pullstatus.store import Act
 
 ACTION: Final = "failed tries"
-HOUR_MS: Final = 3_600_000
 
 Key = tuple[str, int | None]  # what was wrong, and at which application; None: at none there is
 

@@ -14,13 +14,14 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps.networks import network_of
 from pullstatus.errors import InvalidSetting, StoreCorrupt
+from pullstatus.json import NO_JSON
 from pullstatus.receipts.signatures import SCHEMES
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Setting
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
 KEY_END = re.compile(rf"[0-9a-fA-F]{{1,{limits.APPKEY_CHARS}}}")
-TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 APPKEY = re.compile(rf"[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}")
 
 SIGNATURE_KEY = re.compile(rf"[!-~]{{1,{limits.SIGNATURE_KEY_CHARS_MAX}}}")
@@ -379,7 +380,7 @@ def decoded(name: str, value: bytes, decode: Callable[[bytes], _T]) -> _T:
     """
     try:
         return decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NO_JSON as error:
         raise StoreCorrupt(f"the setting {told(name)} is damaged; {ADVICE}") from error
 
 
@@ -432,7 +433,7 @@ def _check_key(key: AppKey) -> None:
 
 
 def _check_token(token: Token) -> None:
-    check_token_name(token.name)
+    check_plain_name("a token's", token.name)
     if _DIGEST.fullmatch(token.digest) is None:
         raise InvalidSetting("a token's digest is 64 hexadecimal digits")
     if token.sdkappid is not None:
@@ -553,11 +554,11 @@ def check_signature_scheme(scheme: str) -> str:
     return scheme
 
 
-def check_token_name(name: str) -> str:
-    """The name itself, if a token can have it."""
-    if TOKEN_NAME.fullmatch(name) is None:
+def check_plain_name(whose: str, name: str) -> str:
+    """The name itself, if a token or a rule can have it; `whose` is what the error begins with."""
+    if PLAIN_NAME.fullmatch(name) is None:
         raise InvalidSetting(
-            "a token's name is 1 to 64 letters, digits, dots, dashes or underscores,"
+            f"{whose} name is 1 to 64 letters, digits, dots, dashes or underscores,"
             " and starts with a letter or digit"
         )
     return name

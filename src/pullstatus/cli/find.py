@@ -13,9 +13,8 @@ from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.mailbox import finding
 from pullstatus.mailbox.finding import Findings
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store import Store
-
-_DAY_MS = 86_400_000
 
 
 @click.command("find")
@@ -74,7 +73,7 @@ def find(
 def _nothing(found: Findings, from_ms: int | None, to_ms: int | None) -> str:
     if found.oldest_ms is None:
         return "nothing: no record at all is stored there"
-    days = (wall_ms() - found.oldest_ms) // _DAY_MS
+    days = (wall_ms() - found.oldest_ms) // DAY_MS
     back = f"what is stored goes back to {moment(found.oldest_ms)}"
     if from_ms is None and to_ms is None:
         return f"nothing in the last {max(1, days)} days; {back}"

@@ -13,10 +13,8 @@ from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.mailbox.statistics import Counted, Statistics, counted
-from pullstatus.records.hours import HOUR_MS, nearest_hour
+from pullstatus.records.hours import DAY_MS, nearest_hour
 from pullstatus.store import Store
-
-_DAY_MS = 24 * HOUR_MS
 
 
 @click.command("stats")
@@ -44,7 +42,7 @@ def stats(
     """
     now_ms = wall_ms()
     last_hour = nearest_hour(now_ms if to_ms is None else to_ms - 1)
-    first_hour = nearest_hour(now_ms - _DAY_MS if from_ms is None else from_ms)
+    first_hour = nearest_hour(now_ms - DAY_MS if from_ms is None else from_ms)
     if first_hour > last_hour:
         raise click.UsageError("--from is not before --to")
 

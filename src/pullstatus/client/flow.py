@@ -56,6 +56,7 @@ from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, Feature, read_features
+from pullstatus.wire.repeats import KEY
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -505,12 +506,9 @@ class Follower(Generic[R]):
                 self._idle.reset()
 
     def _was_held(self, claim: Claim) -> bool:
-        """Whether its empty page came late enough to ask again at once.
-
-        Half of the time is enough for that, and may be lost to a clock that is being set.
-        """
+        """Whether its empty page came late enough to ask again at once."""
         held = self._puller.holds(self._long_poll_s)
-        return held and claim.answer_s >= self._long_poll_s / 2
+        return held and was_held(claim.answer_s, self._long_poll_s)
 
     def _hand_over(self, claim: Claim, page: Page[R]) -> Batch[R]:
         claim.page = page
@@ -519,6 +517,14 @@ class Follower(Generic[R]):
         batch = Batch(page, claim.attempts, partial(self._claims.finish, claim))
         claim.hold(batch)
         return batch
+
+
+def was_held(answer_s: float, long_poll_s: float) -> bool:
+    """Whether an answer that took so long was held.
+
+    Half of the time is enough for that, and may be lost to a clock that is being set.
+    """
+    return answer_s >= long_poll_s / 2
 
 
 # --- what both kinds of call share ----------------------------------------------------------------
@@ -650,11 +656,7 @@ def check_long_poll(long_poll_s: object) -> None:
 
 def check_key(key: object) -> str:
     """A key itself, if it is one (InvalidArgument)."""
-    if (
-        not isinstance(key, str)
-        or not 0 < len(key) <= limits.IDEMPOTENCY_KEY_CHARS_MAX
-        or not all("!" <= c <= "~" for c in key)
-    ):
+    if not isinstance(key, str) or KEY.fullmatch(key) is None:
         raise InvalidArgument(
             f"key must be 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"
         )

@@ -45,8 +45,7 @@ from pullstatus.client.reading import Found, not_the_service
 from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.wire.about import Feature, read_features
-
-READER: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.READER_CHARS_MAX}}}")
+from pullstatus.wire.repeats import READER
 
 LAST_WORDS_MAX: Final = 2
 """How often an acknowledgement is sent at the end. The first may meet a connection that the service

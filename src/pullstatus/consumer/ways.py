@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from pullstatus import Client, ClientError, Page, limits
 from pullstatus.client.errors import NotConnected, ReaderUnsupported
-from pullstatus.client.flow import LONG_POLL_S
+from pullstatus.client.flow import LONG_POLL_S, was_held
 from pullstatus.client.keys import NextPage
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.records import Record
@@ -208,11 +208,8 @@ class ByReader:
         return not page
 
     def may_ask_at_once(self, took_s: float) -> bool:
-        """If the service has held this pull, or will hold the next.
-
-        Half of the time is enough for that, and may be lost to a clock that is being set.
-        """
-        return took_s >= self._long_poll_s / 2 if self._long_poll_s else self._holds
+        """If the service has held this pull, or will hold the next."""
+        return was_held(took_s, self._long_poll_s) if self._long_poll_s else self._holds
 
     def may_repeat(self, error: ClientError) -> bool:  # noqa: ARG002 - whatever it is
         """Always: the service keeps the page."""

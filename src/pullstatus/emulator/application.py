@@ -29,6 +29,7 @@ from pullstatus.emulator.scenario import Scenario
 from pullstatus.emulator.send_sms import SEND_SMS, answered, read_message, read_receivers
 from pullstatus.emulator.twins import OTHER, TWINS
 from pullstatus.errors import BodyTooLarge, Refused, SignatureWrong
+from pullstatus.json import NO_JSON
 from pullstatus.records import Kind
 from pullstatus.server.api3 import ActionCall, LetIn, is_action
 from pullstatus.server.http import (
@@ -321,7 +322,7 @@ def _sort_of(scope: Scope, body: bytes) -> tuple[Call | None, int | None]:
         return action, None if action is None else ACTION_PULLS.get(action)
     kind = None
     # Whoever answers says what is wrong with a body that can't be read.
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with contextlib.suppress(*NO_JSON):
         kind = read_integer(bytes(_decode_type(body).type), -1)
     return v5, kind
 

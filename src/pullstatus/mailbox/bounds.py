@@ -26,12 +26,11 @@ from pullstatus.apps.values import NOBODY
 from pullstatus.errors import SettingChanged, StoreDamaged
 from pullstatus.mailbox.parking import decode_item, parked_mailbox
 from pullstatus.mailbox.standing import standing_of
-from pullstatus.mailbox.upkeep import DAY_MS
+from pullstatus.records.hours import DAY_MS, HOUR_MS
 from pullstatus.store import Act, Backlog, Outcome, Store, Unpark
 
 __all__ = ["Bounds"]
 
-_HOUR_MS: Final = 3_600_000
 _STEP_ITEMS: Final = 100  # of one commit, which everybody else waits for
 _STEP_BYTES: Final = 4 * 1024 * 1024
 _MAILBOX: Final = parked_mailbox(NOBODY)
@@ -178,6 +177,6 @@ class Bounds:
     def _act(self, by: Operator) -> Act:
         """The act that copies are of: one for an hour, as there may be some each second."""
         act = self._last_act
-        if act is None or by.now_ms - act.at_ms >= _HOUR_MS:
+        if act is None or by.now_ms - act.at_ms >= HOUR_MS:
             self._last_act = act = by.act("parked put back", sdkappid=NOBODY)
         return act

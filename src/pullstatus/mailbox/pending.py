@@ -43,6 +43,7 @@ from pullstatus.receipts import Receipts
 from pullstatus.receipts.joining import Piece
 from pullstatus.receipts.reports import Report, State, Whose, fingerprint
 from pullstatus.records import Kind
+from pullstatus.records.hours import HOUR_MS
 from pullstatus.store import (
     Append,
     Aside,
@@ -77,7 +78,7 @@ __all__ = [
     "waits_for",
 ]
 
-_USED_MS: Final = 3_600_000  # an hour
+_USED_MS: Final = HOUR_MS
 _UNUSED_MS: Final = 1_000
 _USED_MAX: Final = 10_000  # applications of which it is known at a time
 _NOTHING: Final = Receipts(Kind.DELIVERY_STATUS, [])

@@ -37,9 +37,9 @@ from pullstatus.mailbox.parking import (
     parked_mailbox,
 )
 from pullstatus.mailbox.rereading import Fate, give_away, give_back, reread
-from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store import Act, Append, Outcome, Park, Store, Unpark
 
 __all__ = ["Told", "drop", "drop_meant", "retry", "route"]

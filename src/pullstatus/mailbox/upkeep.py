@@ -12,10 +12,8 @@ from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.errors import SettingChanged, StoreDamaged
 from pullstatus.mailbox.tallies import FORGOTTEN
-from pullstatus.records.hours import hour_of
+from pullstatus.records.hours import DAY_MS, hour_of
 from pullstatus.store import Aside, Discard, Noted, Outcome, Store
-
-DAY_MS = 86_400_000
 
 
 async def clean_up(

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from pullstatus import limits
-from pullstatus.json import integer, mend_in_steps, survey
+from pullstatus.json import NO_JSON, integer, mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.parts import Part, headed
 from pullstatus.receipts.plan import (
@@ -83,7 +83,7 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
         try:
             text = yield from mend_in_steps(recoded(request))
             pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
-        except _NO_JSON:
+        except NO_JSON:
             return _join([Unread(raw, "must be a form, or a JSON object")])
     if not pairs:
         return _join([Unread(raw, "must have fields with names")] if raw.strip(b"&=") else [])
@@ -132,7 +132,7 @@ def read_statuses(source: Source, request: Request) -> Statuses | None:
         return None
     try:
         items = bytes(_decode_members(text)[member]) if member else text
-    except (*_NO_JSON, KeyError):
+    except (*NO_JSON, KeyError):
         return None
     statuses = plan.statuses(items, request.arrived_s)
     if statuses is None or _brackets(text) < limits.JSON_DEPTH_MAX + len(statuses.ids):
@@ -155,7 +155,6 @@ _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 _decode_text: Final = msgspec.json.Decoder(str).decode
-_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TOGETHER: Final = 100
 
 
@@ -226,7 +225,7 @@ def _cut(text: bytes, member: str) -> list[bytes] | None:
             text = bytes(_decode_members(text)[member])
         raws = _decode_raws(text) if text[:1] == b"[" else [_decode_raw(text)]
         return list(map(bytes, raws))
-    except _NO_JSON:
+    except NO_JSON:
         return None
 
 
@@ -281,7 +280,7 @@ def _read_item(
 ) -> Report | Unread:
     try:
         members = dict(_flat(said, "", members_of(source)))
-    except _NO_JSON:
+    except NO_JSON:
         return Unread(item, "must be a JSON object", index=index)
     return _report(source, members, item, index, request)
 
@@ -316,7 +315,7 @@ def _spread(items: Sequence[bytes], each: str) -> list[tuple[bytes, bytes]] | No
                 room -= len(pair[0])
                 if room < 0:
                     return None
-        except _NO_JSON:
+        except NO_JSON:
             found.append((bytes(item), bytes(item)))
     return found
 

@@ -30,7 +30,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from pullstatus import limits
-from pullstatus.json import STRING, integer, mend_in_steps, spans, survey
+from pullstatus.json import NO_JSON, STRING, integer, mend_in_steps, spans, survey
 from pullstatus.receipts.times import WIRE_SHAPE, moment_s, plausible, read_date, wire_time
 from pullstatus.records import Kind
 from pullstatus.steps import Steps
@@ -68,7 +68,7 @@ def repair(body: bytes, now_s: int) -> Steps[Repaired]:
         return Repaired(text)
     try:
         kind, parts = _parts(text, is_array)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NO_JSON:
         return Repaired(text)
     records = []
     for part in parts:

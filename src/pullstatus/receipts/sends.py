@@ -26,7 +26,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
-from pullstatus.json import check_in_steps, integer, survey
+from pullstatus.json import NO_JSON, check_in_steps, integer, survey
 from pullstatus.receipts.batch import check_count, check_size, lines
 from pullstatus.records import AT_ONCE_BYTES, MEMBERS, Kind
 from pullstatus.records.hours import unix_hours
@@ -145,7 +145,7 @@ def _usual(body: bytes) -> Sends | None:
         return None
     try:
         rows = _decode_rows(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NO_JSON:
         return None
     if not 0 < len(rows) <= limits.INGEST_RECORDS_MAX:
         return None
@@ -200,7 +200,7 @@ def _members(item: bytes) -> _Members:
         return _decode(item)
     except msgspec.ValidationError:
         raise InvalidRecord("record", "must be a JSON object") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NO_JSON:
         raise InvalidRecord("record", "is not JSON") from None
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
-from pullstatus.json import mend_in_steps, survey
+from pullstatus.json import NO_JSON, mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.tencent import read_in_steps, read_strictly
 from pullstatus.records import Kind
@@ -129,7 +129,7 @@ def _passed_over(parts: list[bytes]) -> _Found:
 def _split(text: bytes) -> list[msgspec.Raw] | None:
     try:
         return _decode_raws(text)
-    except _NO_JSON:
+    except NO_JSON:
         return None
 
 
@@ -165,7 +165,6 @@ def _join(found: Iterable[_Found]) -> Receipts:
 
 _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
-_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 # --- an array that is no JSON ---------------------------------------------------------------------
@@ -235,6 +234,6 @@ def _record_at(text: bytes, pieces: list[slice], now_s: int) -> Steps[tuple[Rece
 def _is_json(data: bytes) -> bool:
     try:
         _decode_raw(data)
-    except _NO_JSON:
+    except NO_JSON:
         return False
     return True

@@ -19,7 +19,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
-from pullstatus.json import ascii_json, check_in_steps, check_json, integer, survey
+from pullstatus.json import NO_JSON, ascii_json, check_in_steps, check_json, integer, survey
 from pullstatus.records.values import MEMBERS, TYPES, Extra, Kind, Member, Record, utc8_s
 from pullstatus.steps import Steps, done
 
@@ -146,8 +146,7 @@ _decode_list: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
     msgspec.json.Decoder(list[record_type]).decode  # type: ignore[valid-type]
     for record_type in TYPES
 )
-# RecursionError: a nesting that msgspec walks before it sees that the type is wrong.
-_UNUSUAL: Final = (msgspec.DecodeError, UnicodeDecodeError, InvalidRecord, RecursionError)
+_UNUSUAL: Final = (*NO_JSON, InvalidRecord)
 
 
 def decode(data: bytes, kind: Kind) -> tuple[Record, Extra | None]:

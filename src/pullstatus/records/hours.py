@@ -15,6 +15,8 @@ from pullstatus.records.values import UTC8
 HOUR_MS: Final = 3_600_000
 """An hour in milliseconds. Those of UTC+8 begin with those of Unix time."""
 
+DAY_MS: Final = 24 * HOUR_MS
+
 _LAST_MS: Final = (limits.REPLY_TIME_S_MAX - 8 * 3600) * 1000  # in UTC+8 the year 9999 ends earlier
 
 

@@ -67,7 +67,7 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
     try:
         for file in filter(None, (certificate, key)):
             check_ordinary(file, limits.NAMED_FILE_BYTES_MAX)
-        context.load_cert_chain(certificate, key, password=_no_password)
+        context.load_cert_chain(certificate, key, password=no_password)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidSetting(
@@ -106,6 +106,6 @@ def first_of(pem: bytes) -> x509.Certificate:
         raise ValueError(str(error)) from error
 
 
-def _no_password() -> str:
+def no_password() -> str:
     """Else OpenSSL would ask for one on the terminal, and wait."""
     raise ValueError("the key has a password")

@@ -11,7 +11,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -25,6 +25,11 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+BATCHES: Final = "/ingest/"
+"""Where batches go, and counts of what was sent: behind it an application and what they are."""
+
+BATCH: Final = re.compile(rf"{BATCHES}([0-9]{{1,10}})/")
 
 INBOUND = "/in/"
 """Where gateways' callbacks go, which may say all they have to in the address."""
@@ -239,8 +244,6 @@ def let_go(scope: Scope) -> None:
 
 _RUN = secrets.token_hex(3)  # so that names do not come again after a restart
 _requests = itertools.count(1)
-_ADDRESS_CHARS_MAX = 64  # with an interface behind it
-_INGEST = re.compile(r"/ingest/([0-9]{1,10})/")
 
 
 def new_request_id() -> str:
@@ -291,7 +294,7 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return len(text) <= _ADDRESS_CHARS_MAX
+    return len(text) <= limits.ADDRESS_CHARS_MAX
 
 
 def named_application(scope: Scope) -> int | None:
@@ -303,7 +306,7 @@ def named_application(scope: Scope) -> int | None:
     if path.startswith("/v5/"):
         named = read_sdkappid(scope["query_string"])
     else:
-        posted = _INGEST.match(path)
+        posted = BATCH.match(path)
         named = None if posted is None else int(posted[1])
     return named if named is not None and 0 <= named <= limits.SDKAPPID_MAX else None
 

@@ -53,6 +53,7 @@ from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
 from pullstatus.server.head import Header
 from pullstatus.server.http import (
+    BATCH,
     INTERNAL_ERROR,
     JSON,
     METHOD_NOT_ALLOWED,
@@ -100,7 +101,7 @@ Put = Callable[[LiveApplication], Awaitable[T]]
 
 KINDS = {kind.path: kind for kind in Kind}
 SENDS: Final = "sends"
-_BATCHES: Final = re.compile(b"/ingest/([0-9]{1,10})/(%b)" % "|".join(KINDS).encode())
+_BATCHES: Final = re.compile(f"{BATCH.pattern}({'|'.join(KINDS)})".encode())
 _SAID: Final = lines_of([JSON, NO_STORE])
 
 NDJSON = {  # content type -> is it NDJSON
@@ -568,16 +569,17 @@ class IngestDoor(Door):
             scope["pullstatus.token"] = begun.token
             with share_of(scope, self._budget, begun.live.application.sdkappid):
                 return await self._put_batch(begun, scope)
-        number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
-        kind = KINDS.get(path)
-        known = kind is not None or path == SENDS
-        if not known or not (number.isascii() and number.isdigit() and len(number) <= 10):
+        path: str = scope["path"]
+        named = BATCH.match(path)
+        what = "" if named is None else path[named.end() :]
+        kind = KINDS.get(what)
+        if named is None or (kind is None and what != SENDS):
             raise Problem(
                 404,
                 NO_SUCH_ADDRESS,
                 "POST to /ingest/SDKAPPID/delivery-statuses, .../replies or .../sends",
             )
-        sdkappid = int(number)
+        sdkappid = int(named[1])
         token = await self._authenticate(scope, sdkappid)
         with self._share(scope, sdkappid):
             return await self._take_of(token, sdkappid, kind, scope, receive)

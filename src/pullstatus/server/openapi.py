@@ -20,19 +20,19 @@ from pullstatus import limits
 from pullstatus.receipts.source import Answer, builtin
 from pullstatus.records import MEMBERS, Kind, Member
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
-from pullstatus.server.http import INBOUND, INTERNAL_ERROR, NO_SUCH_ADDRESS
+from pullstatus.server.http import BATCHES, INBOUND, INTERNAL_ERROR, NO_SUCH_ADDRESS
 from pullstatus.server.inbound import CALLBACKS
 from pullstatus.server.ingest import KINDS, NDJSON, SENDS
 from pullstatus.server.stall import NotReady
-from pullstatus.server.words import KEY
 from pullstatus.wire.about import ABOUT_PATH, about
+from pullstatus.wire.repeats import KEY
 
 __all__ = ["CALLBACK", "GATEWAY", "INGEST", "OPENAPI_PATH", "openapi"]
 
 OPENAPI_PATH: Final = "/openapi.json"
 CALLBACK: Final = CALLBACKS + "{token}"
 GATEWAY: Final = INBOUND + "{token}/{source}"
-INGEST: Final = tuple(f"/ingest/{{sdkappid}}/{path}" for path in (*KINDS, SENDS))
+INGEST: Final = tuple(f"{BATCHES}{{sdkappid}}/{path}" for path in (*KINDS, SENDS))
 
 Schema = dict[str, Any]
 Titles = Mapping[int, tuple[str, ...]]

@@ -30,6 +30,7 @@ from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.figures import Connections, Figures, Standing, Unpulled, render_in_steps
 from pullstatus.server.http import (
+    BATCHES,
     HELD_S,
     INBOUND,
     INTERNAL_ERROR,
@@ -71,6 +72,7 @@ log = structlog.get_logger(__name__)
 
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
+_BATCHES: Final = BATCHES.encode("ascii")
 _CALLBACKS: Final = CALLBACKS.encode("ascii")
 _INBOUND: Final = INBOUND.encode("ascii")
 _ABOUT_PATH: Final = ABOUT_PATH.encode("ascii")
@@ -249,7 +251,7 @@ class Routes:
                 return self._pull.at_once(whole.query, whole.headers, whole.body, address, gone)
             if path == _ABOUT_PATH:
                 return self._api3.at_once(whole, address_of(client), gone)
-            if path.startswith(b"/ingest/"):
+            if path.startswith(_BATCHES):
                 return self._ingest.at_once(whole, client, gone)
             if path.startswith(_CALLBACKS):
                 return self._callback.at_once(whole, client, gone)
@@ -267,7 +269,7 @@ class Routes:
         if scope["method"] == "TRACE":
             name = self._note(scope, 405, METHOD_NOT_ALLOWED)
             detail = "TRACE is not served"
-            posted = path.startswith(("/v5/", "/ingest/", CALLBACKS, INBOUND))
+            posted = path.startswith(("/v5/", BATCHES, CALLBACKS, INBOUND))
             headers = [(b"allow", b"POST" if posted else b"GET, HEAD"), name]
             await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
         elif path == PULL_PATH:
@@ -282,7 +284,7 @@ class Routes:
             began = _began_s(scope)
             await self._api3(scope, receive, send)
             self.figures.seconds["api3"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
-        elif path.startswith("/ingest/"):
+        elif path.startswith(BATCHES):
             began = _began_s(scope)
             await self._ingest(scope, receive, send)
             self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))

@@ -15,14 +15,13 @@ from pullstatus.errors import AcknowledgementRefused, InvalidSetting
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.server.head import Header
 from pullstatus.store import Mailbox, Reader, parse_pull_id
+from pullstatus.wire.repeats import KEY, READER
 
 REPEATS: Final = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullstatus-take")
 WAITS: Final = b"pullstatus-wait"
 ENCODING: Final = b"content-encoding"  # which no pull may have; one look at headers finds all
 HEARD: Final = frozenset((*REPEATS, WAITS, ENCODING))
 
-KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
-READER = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.READER_CHARS_MAX}}}")
 WAIT = re.compile(r"[0-9]{1,2}")
 
 ACK_REFUSED = (

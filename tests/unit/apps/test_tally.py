@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.apps import Operator
-from pullstatus.apps.tally import HOUR_MS, Tally
+from pullstatus.apps.tally import Tally
+from pullstatus.records.hours import HOUR_MS
 
 NOW_MS = 1_800_000_000_000  # 08:00 UTC
 SINCE = "2027-01-15T08:00:00+00:00"

@@ -13,9 +13,10 @@ from pullstatus.apps import AppKey, Application, LiveApplication
 from pullstatus.errors import KeyReused, SettingChanged
 from pullstatus.mailbox.repeats import Repeat
 from pullstatus.mailbox.senders import marked
-from pullstatus.mailbox.upkeep import DAY_MS, clean_up
+from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store import (
     Append,
     Discard,

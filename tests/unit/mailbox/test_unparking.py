@@ -18,11 +18,12 @@ from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, UnknownApplication
 from pullstatus.mailbox import append, parking, rereading, unparking
 from pullstatus.mailbox.unparking import Told
-from pullstatus.mailbox.upkeep import DAY_MS, clean_up
+from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
+from pullstatus.records.hours import DAY_MS
 from pullstatus.steps import done
 from pullstatus.store import Change, Store, Unpark, audit_store, open_store
 from tests.harness import status

@@ -8,9 +8,9 @@ from typing import Final
 from pullstatus.cli.doctor.findings import Finding, ok, warning
 from pullstatus.cli.output import moment
 from pullstatus.mailbox.done import Task
+from pullstatus.records.hours import DAY_MS, HOUR_MS
 
-HOUR_MS: Final = 3_600_000
-LATE_MS: Final = {Task.BACKUP: 26 * HOUR_MS, Task.AUDIT: 8 * 24 * HOUR_MS}
+LATE_MS: Final = {Task.BACKUP: 26 * HOUR_MS, Task.AUDIT: 8 * DAY_MS}
 """After how long each is late; the alarms have the same."""
 
 FIX: Final = {

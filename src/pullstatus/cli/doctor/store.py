@@ -15,9 +15,10 @@ from pullstatus.errors import MasterKeyMissing, PullstatusError, StoreCorrupt
 from pullstatus.mailbox import done
 from pullstatus.mailbox.done import Task
 from pullstatus.records import Kind
+from pullstatus.records.hours import HOUR_MS
 from pullstatus.store import Aside, Store, read_store
 
-WAITING_OLD_MS = 6 * 3_600_000  # as the alarm has it
+WAITING_OLD_MS = 6 * HOUR_MS  # as the alarm has it
 DAMAGED = "pullstatus audit, then docs/how-to/back-up.md"
 SHUT = (
     "put those master keys there, each as a line; or make new keys: pullstatus app rotate-key"
@@ -170,7 +171,7 @@ def waiting(oldest_ms: int | None, now_ms: int) -> Finding:
     """Judge how long the oldest record has waited."""
     if oldest_ms is None:
         return ok("waiting", "nothing waits")
-    hours = (now_ms - oldest_ms) / 3_600_000
+    hours = (now_ms - oldest_ms) / HOUR_MS
     said = f"the oldest record has waited for {hours:,.1f} hours"
     if now_ms - oldest_ms > WAITING_OLD_MS:
         return warning("waiting", said, "tell the customer: pullstatus app list")

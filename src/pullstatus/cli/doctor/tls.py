@@ -16,10 +16,11 @@ from pullstatus import limits
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.output import moment
 from pullstatus.files import check_ordinary
-from pullstatus.server.certificate import first_of
+from pullstatus.records.hours import DAY_MS
+from pullstatus.server.certificate import first_of, no_password
 
 CONNECT_S = 5.0
-SOON_MS = 14 * 86_400_000  # as the alarm has it
+SOON_MS = 14 * DAY_MS  # as the alarm has it
 RENEW = "renew it, then systemctl reload pullstatus"
 CHAIN = (
     "put the certificates between it and its root behind it in the same file; of an authority of"
@@ -50,7 +51,7 @@ def of_files(certificate: Path, key: Path) -> Chain:
     for file in (certificate, key):
         check_ordinary(file, limits.NAMED_FILE_BYTES_MAX)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(certificate, key, password=_no_password)
+    serving.load_cert_chain(certificate, key, password=no_password)
     leaf = first_of(certificate.read_bytes()).public_bytes(Encoding.DER)
     calling = ssl.create_default_context()
     calling.check_hostname = False  # it may have any number of names
@@ -101,10 +102,6 @@ def _chain(leaf: bytes, distrust: str = "") -> Chain:
     read = x509.load_der_x509_certificate(leaf)
     begin, end = read.not_valid_before_utc, read.not_valid_after_utc
     return Chain(leaf, int(begin.timestamp() * 1000), int(end.timestamp() * 1000), distrust)
-
-
-def _no_password() -> str:
-    raise ValueError("the key has a password")
 
 
 def unusable(error: Exception) -> Finding:

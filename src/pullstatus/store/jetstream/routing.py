@@ -21,6 +21,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreFailed, StoreUnavailable
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Answer, Erase, Operation, Purge
 from pullstatus.store.jetstream.asked import Asked, Group
@@ -33,7 +34,7 @@ from pullstatus.store.verbs.parking import append_new, has_changed, park, unpark
 from pullstatus.store.verbs.tables import Recalled
 
 SCOPE: Final = "\x00route"
-KEPT_MS: Final = 30 * 86_400_000  # for longer than repeats, which may be forgotten in the middle
+KEPT_MS: Final = 30 * DAY_MS  # for longer than repeats, which may be forgotten in the middle
 REFUSED: Final = -1
 _NO_BOUND: Final = (1 << 62) - 1
 

@@ -13,7 +13,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import ActionRefused, InvalidBody
-from pullstatus.json import check_json, integer
+from pullstatus.json import NO_JSON, check_json, integer
 from pullstatus.records.hours import unix_hours
 from pullstatus.wire.api3.codes import Code
 
@@ -52,7 +52,7 @@ def read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
         return _decode_members(body)
     except msgspec.ValidationError:
         raise _unreadable("the body must be one JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NO_JSON:
         raise _unreadable("the body is not JSON: send one JSON object") from None
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from pullstatus import limits
+from pullstatus.json import NO_JSON
 from pullstatus.records import Kind
 from pullstatus.wire.v5.signature import sign
 from pullstatus.wire.v5.signed import (
@@ -110,7 +111,7 @@ def parse_pull(query: bytes, body: bytes) -> PullRequest:
     sdkappid, random = read_query(query)
     try:
         plain = _decode_plain(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NO_JSON:
         pass  # the careful way has the last word
     else:
         asked = (plain.type, plain.max)
