@@ -38,16 +38,15 @@ from pullstatus.server.head import Header
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
-    PEER,
     Disconnected,
     Headers,
-    Peer,
     Receive,
     Scope,
     Send,
     address_of_peer,
     hang_up,
     headers_of,
+    is_for,
     lines_of,
     name_request,
     read_body,
@@ -294,9 +293,7 @@ class ActionCall:
         assert let_in is not None
         if let_in.asked is not None:
             let_in.asked.failed = begun.failed
-        peer: Peer | None = scope.get(PEER)
-        if peer is not None:
-            peer.application = let_in.live.application.sdkappid
+        is_for(scope, let_in.live.application.sdkappid)
         return let_in
 
     def _begin(

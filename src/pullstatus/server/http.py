@@ -199,6 +199,13 @@ def problem_json(http_status: int, title: str, detail: str, **members: object) -
     return msgspec.json.encode(problem | members)
 
 
+def is_for(scope: Scope, sdkappid: int) -> None:
+    """Say for whom a request is, now that it is sure."""
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None:
+        peer.application = sdkappid
+
+
 def gone(scope: Scope) -> bool:
     """Whether the peer has certainly gone. One that only says no more still gets its answer."""
     peer: Peer | None = scope.get(PEER)

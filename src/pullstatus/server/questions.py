@@ -25,14 +25,13 @@ from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
-    PEER,
     Disconnected,
-    Peer,
     Receive,
     Scope,
     Send,
     address_of_peer,
     hang_up,
+    is_for,
     request_id_header,
     respond,
     whose,
@@ -186,7 +185,5 @@ class QuestionCall:
         request = way.parse(scope["query_string"], body)
         call = call_of(request, address_of_peer(scope), self._now_ms(), way.purpose)
         live = await self._admission.admit(call)
-        peer: Peer | None = scope.get(PEER)
-        if peer is not None:
-            peer.application = live.application.sdkappid
+        is_for(scope, live.application.sdkappid)
         return await self._asking.ask(scope, call, live, way.ask(self._store, request))

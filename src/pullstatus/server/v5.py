@@ -32,14 +32,13 @@ from pullstatus.server.head import Header
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
-    PEER,
     Disconnected,
-    Peer,
     Receive,
     Scope,
     Send,
     address_of_peer,
     hang_up,
+    is_for,
     lines_of,
     read_body,
     request_id_header,
@@ -199,9 +198,7 @@ class PullCall:
             live = await self._admission.admit_anew(begun.call)
             asked = self._let_in(begun.request, begun.call, live, _words(scope["headers"]))
         asked.failed = begun.failed
-        peer: Peer | None = scope.get(PEER)
-        if peer is not None:
-            peer.application = asked.live.application.sdkappid
+        is_for(scope, asked.live.application.sdkappid)
         return asked
 
     def _begin(
