@@ -242,9 +242,11 @@ def _part(
 
 
 def _receipts(item: Item) -> Receipts:
-    body = item.raw if item.index is None else b"[" + item.raw + b"]"
-    request = msgspec.structs.replace(_request(item, body), content_type="")
-    return done(read_records(request))  # it is in UTF-8, whatever it came in
+    request = _request(item, item.raw)
+    if item.index is not None:  # a part, which is in UTF-8, whatever the whole came in
+        body = b"[" + item.raw + b"]"
+        request = msgspec.structs.replace(request, body=body, content_type="")
+    return done(read_records(request))
 
 
 def _reports(source: Source, item: Item) -> Reports:

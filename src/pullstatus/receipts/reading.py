@@ -94,12 +94,20 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
 
 
 def read_records(request: Request) -> Steps[Receipts]:
-    """What a request comes to whose items are records, with what could not be read of it."""
+    """What a request comes to whose items are records, with what could not be read of it.
+
+    Of that a part is in UTF-8, whatever it came in; the whole is kept as it came.
+    """
     if request.encoded:
         return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(_encoded(request),))
     if _has_no_body(request):
         return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.query, _NO_BODY),))
-    return (yield from sift_in_steps(recoded(request), request.arrived_s))
+    receipts = yield from sift_in_steps(recoded(request), request.arrived_s)
+    unread = [
+        msgspec.structs.replace(each, raw=request.body) if each.index is None else each
+        for each in receipts.unread
+    ]
+    return msgspec.structs.replace(receipts, unread=tuple(unread)) if unread else receipts
 
 
 def read_usual(source: Source, request: Request, nationcode: str | None) -> Receipts | None:

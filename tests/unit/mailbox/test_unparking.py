@@ -495,11 +495,15 @@ async def test_undated_record_has_the_time_of_its_arrival(
     assert (await unparking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1
 
 
-async def test_a_part_of_a_push_in_another_charset_is_read_again_as_it_was(store: Store) -> None:
-    """It was read to be told apart, and is kept in UTF-8."""
-    part = json.dumps(status(1, description="你好"), ensure_ascii=False).encode()
+@pytest.mark.parametrize(("codec", "index"), [("utf-8", 0), ("gbk", None)])
+async def test_what_came_in_another_charset_is_read_again_as_it_was(
+    store: Store, codec: str, index: int | None
+) -> None:
+    """A part was read to be told apart, and is kept in UTF-8; the whole is kept as it came."""
+    part = json.dumps(status(1, description="你好"), ensure_ascii=False)
+    raw = (part if index is not None else f"[{part}]").encode(codec)
     known = await live(store)
-    unread = Unread(part, "must be something else", index=0)
+    unread = Unread(raw, "must be something else", index=index)
     receipts = Receipts(Kind.DELIVERY_STATUS, [], [], unread=(unread,))
     request = Request("POST", b"", "application/json; charset=GBK", b"", NOW_MS // 1000)
     sent: dict[str, Any] = {"sender": "carrier", "now_ms": NOW_MS, "ticket": bytes(16)}

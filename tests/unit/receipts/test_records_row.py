@@ -49,6 +49,15 @@ def test_what_cannot_be_read_is_told(
     assert [(each.kind, each.member) for each in receipts.unread] == unread
 
 
+def test_what_cannot_be_read_at_all_is_kept_as_it_came() -> None:
+    """So that it is the same when it is read again; a part was cut out of it in UTF-8."""
+    content_type = "application/json; charset=GBK"
+    whole, parts = '{"text": "你好"}'.encode("gbk"), '[{"text": "你好"}]'.encode("gbk")
+    for body, raw in ((whole, whole), (parts, parts[1:-1].decode("gbk").encode())):
+        receipts = done(read_records(Request("POST", b"", content_type, body, ARRIVED_S)))
+        assert [each.raw for each in receipts.unread] == [raw]
+
+
 def test_tencents_row_says_what_its_sender_looks_for() -> None:
     row = builtin()["tencent"]
     assert row.records
