@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pullstatus.records.numbers import (
     ENDING_DIGITS,
     bare,
+    calling_code,
     e164,
     ending,
     endings,
@@ -42,13 +44,15 @@ def test_the_endings_of_many_are_those_of_each(numbers: list[Number]) -> None:
 )
 @example(Number("86", "00123456"), "with its code")
 @example(Number("1", "001234567"), "with its code")
+@example(Number("001", "1234567"), "with its code")
+@example(Number("0086", "123456"), "with its code")
 def test_whatever_is_the_number_ends_as_it_does(number: Number, how: str) -> None:
     """So the index finds what a look at each record does."""
-    rest = bare(number.mobile)
+    code, rest = calling_code(number.nationcode), bare(number.mobile)
     digits = {
-        "with its code": number.nationcode + rest,
+        "with its code": code + rest,
         "as it is": rest,
-        "without its code": rest.removeprefix(number.nationcode),
+        "without its code": rest.removeprefix(code),
     }[how]
     meant = is_number(digits, number.nationcode, number.mobile)
     meant = meant or may_be(digits, number.nationcode, number.mobile)
@@ -65,13 +69,30 @@ def test_whatever_is_the_number_ends_as_it_does(number: Number, how: str) -> Non
 @example("86", "+13800000007")
 @example("86", "0013800000007")
 @example("86", "00")
+@example("0086", "13800000007")
+@example("0086", "8613800000007")
+@example("0086", "008613800000007")
 def test_a_number_that_is_told_finds_its_record(nationcode: str, mobile: str) -> None:
     """It begins with the record's calling code, and with that only once behind a plus or 00."""
-    told = e164(nationcode, mobile)
-    assert told.startswith(f"+{nationcode}")
+    told, code = e164(nationcode, mobile), calling_code(nationcode)
+    assert told.startswith(f"+{code}")
+    assert is_number(told[1:], code, mobile)
     assert is_number(told[1:], nationcode, mobile)
-    if bare(mobile) != mobile and bare(mobile).startswith(nationcode):
+    if bare(mobile) != mobile and bare(mobile).startswith(code):
         assert told == f"+{bare(mobile)}"
+
+
+@pytest.mark.parametrize(
+    ("nationcode", "code"),
+    [("86", "86"), ("+86", "86"), ("0086", "86"), ("+0086", "86"), ("00852", "852")],
+)
+def test_a_calling_code_is_without_what_stands_in_front_of_it(nationcode: str, code: str) -> None:
+    assert calling_code(nationcode) == code
+
+
+@pytest.mark.parametrize("nationcode", ["", "0", "00", "+", "08"])
+def test_what_has_no_calling_code_behind_it_stays(nationcode: str) -> None:
+    assert calling_code(nationcode) == nationcode
 
 
 def test_a_number_without_a_sign_may_begin_like_its_calling_code() -> None:

@@ -12,7 +12,7 @@ from pullstatus.mailbox.finding import Awaited, Traced
 from pullstatus.mailbox.parking import Parked
 from pullstatus.mailbox.pending import piece_of
 from pullstatus.mailbox.search import Found
-from pullstatus.records.numbers import e164
+from pullstatus.records.numbers import calling_code, e164
 from pullstatus.store import Mailbox, Outcome
 
 RUN_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key", "reader"]
@@ -104,7 +104,7 @@ def _gist(one: Traced) -> dict[str, object]:
     if found.entry is None:
         return {}
     record = msgspec.json.decode(found.entry.data)
-    code = f"+{record['nationcode']}"
+    code = f"+{calling_code(record['nationcode'])}"
     mobile = e164(record["nationcode"], record["mobile"]).removeprefix(code)
     fate = _fate(one)
     waits = f"waits at {one.place}" if one.place else None

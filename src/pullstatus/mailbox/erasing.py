@@ -1,8 +1,9 @@
 """Letting the records of one telephone number go, wherever they lie, and leaving nothing of them.
 
 A number is `nationcode` and `mobile` of a record together. Senders put the code in front of
-`mobile`, too, behind a plus, 00 or nothing: these are the same number. What came and could not be
-read has no members: of that an item goes as a whole if it has the number's digits in a row.
+`mobile`, too, behind a plus, 00 or nothing, and 00 in front of `nationcode`: these are the same
+number. What came and could not be read has no members: of that an item goes as a whole if it has
+the number's digits in a row.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Number(msgspec.Struct, frozen=True):
     def holding(self) -> list[tuple[bytes, bytes]]:
         """The members of an encoded record of this number: either of these pairs."""
         return [
-            (b'"nationcode":"%b"' % code.encode(), b'"mobile":"%b"' % mobile.encode())
+            (b'"nationcode":"%b%b"' % (sign, code.encode()), b'"mobile":"%b"' % mobile.encode())
             for code, _ in self.splits()
+            for sign in (b"", b"00")
             for mobile in spellings(self.digits, code)
         ]
 

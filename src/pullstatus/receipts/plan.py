@@ -23,7 +23,7 @@ from pullstatus.receipts.reports import Report, State, Statuses
 from pullstatus.receipts.source import Keys, ReplyKeys, Source, StatusKeys
 from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import Kind
-from pullstatus.records.numbers import ungrouped
+from pullstatus.records.numbers import calling_code, ungrouped
 
 __all__ = ["NESTED_MAX", "Plan", "keys_of", "members_of", "plan_of", "whole_number", "word_of"]
 
@@ -275,7 +275,7 @@ def whole_number(number: str, code: str) -> str:
     number = ungrouped(number)
     if not code or number.startswith(("+", "00")):
         return number
-    return f"+{code.removeprefix('+')}{number}"
+    return f"+{calling_code(code)}{number}"
 
 
 # --- which members --------------------------------------------------------------------------------

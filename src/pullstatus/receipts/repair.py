@@ -11,7 +11,7 @@ strict reader, which has the last word; and what the strict reader takes is neve
 | blanks around a telephone number, a status, a time | none |
 | a number where a text is due | its digits |
 | `report_status` in other letters than capitals | in capitals |
-| `nationcode` with a plus | without |
+| `nationcode` with a plus; with 00 where that has too many digits | without |
 | any text that is null; `errmsg`, `description`, `sign` that are missing | `""` |
 | a time in another shape, or the number in a text | the same time |
 | no time: missing, null, empty, zero, unreadable, over a day ahead of us | that of arrival |
@@ -33,6 +33,7 @@ from pullstatus import limits
 from pullstatus.json import NO_JSON, STRING, integer, mend_in_steps, spans, survey
 from pullstatus.receipts.times import WIRE_SHAPE, moment_s, plausible, read_date, wire_time
 from pullstatus.records import Kind
+from pullstatus.records.numbers import calling_code
 from pullstatus.steps import Steps
 
 __all__ = ["Repaired", "repair"]
@@ -203,7 +204,9 @@ def _capitals(text: str, _now_s: int) -> str:
 
 
 def _calling_code(text: str, _now_s: int) -> str:
-    return text.strip().removeprefix("+")
+    text = text.strip()
+    is_read = text.isdecimal() and len(text) <= limits.NATIONCODE_DIGITS_MAX
+    return text if is_read else calling_code(text)
 
 
 def _receive_time(text: str, now_s: int) -> str:

@@ -1,7 +1,8 @@
 """The telephone number of a record, which senders write in more than one way.
 
 A number is `nationcode` and `mobile` together: E.164 without its plus. Some senders put the code in
-front of `mobile`, too, behind a plus, behind 00 or behind nothing: these are the same number.
+front of `mobile`, too, behind a plus, behind 00 or behind nothing, and some write `nationcode`
+itself behind 00: these are the same number.
 """
 
 from __future__ import annotations
@@ -85,14 +86,21 @@ def bare(number: str) -> str:
     return number.removeprefix("00")
 
 
+def calling_code(nationcode: str) -> str:
+    """A calling code without the plus or 00 in front of it; one that is nothing else stays."""
+    if nationcode[:1] not in _SIGNS:  # as nearly all, and this is asked for every record of a page
+        return nationcode
+    return nationcode.removeprefix("+").removeprefix("00") or nationcode
+
+
 def is_number(digits: str, nationcode: str, mobile: str) -> bool:
     """Whether a record is of a number.
 
     Args:
         digits: of the number, its calling code in front.
     """
-    rest = bare(mobile)
-    return nationcode + rest == digits or (rest == digits and digits.startswith(nationcode))
+    code, rest = calling_code(nationcode), bare(mobile)
+    return code + rest == digits or (rest == digits and digits.startswith(code))
 
 
 def spellings(digits: str, nationcode: str) -> list[str]:
@@ -103,8 +111,8 @@ def spellings(digits: str, nationcode: str) -> list[str]:
 
 def may_be(digits: str, nationcode: str, mobile: str) -> bool:
     """Whether a record is of a number, of which nobody knows if its calling code is in front."""
-    rest = bare(mobile)
-    return digits in (rest, rest.removeprefix(nationcode), nationcode + rest)
+    code, rest = calling_code(nationcode), bare(mobile)
+    return digits in (rest, rest.removeprefix(code), code + rest)
 
 
 def e164(nationcode: str, mobile: str) -> str:
@@ -112,12 +120,13 @@ def e164(nationcode: str, mobile: str) -> str:
 
     What stands behind a plus or 00 is whole already if it begins with the calling code.
     """
-    if mobile[:1] in _SIGNS:  # which is rare, and this is asked for every record of a page
+    code = calling_code(nationcode)
+    if mobile[:1] in _SIGNS:  # which is rare, as above
         rest = bare(mobile)
-        if rest != mobile and rest.startswith(nationcode):
+        if rest != mobile and rest.startswith(code):
             return f"+{rest}"
-        return f"+{nationcode}{rest}"
-    return f"+{nationcode}{mobile}"
+        return f"+{code}{rest}"
+    return f"+{code}{mobile}"
 
 
 _SIGNS: Final = frozenset("+0")
@@ -126,7 +135,8 @@ _SIGNS: Final = frozenset("+0")
 def ending(nationcode: str, mobile: str) -> str:
     """The last `ENDING_DIGITS` of a record's number: equal for all ways to write it.
 
-    Those of a shorter one are as they are written; nobody looks for it by them.
+    Those of a shorter one are as they are written; nobody looks for it by them. So whatever stands
+    in front of `nationcode` is in none that is looked for.
     """
     return (nationcode + bare(mobile))[-ENDING_DIGITS:]
 

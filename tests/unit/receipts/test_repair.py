@@ -79,6 +79,9 @@ MENDED: list[tuple[dict[str, Any], str, object, object]] = [
     (STATUS, "nationcode", 86, "86"),
     (STATUS, "nationcode", "+86", "86"),
     (STATUS, "nationcode", " 86", "86"),
+    (STATUS, "nationcode", "+0086", "86"),
+    (STATUS, "nationcode", " 0086", "0086"),  # which the strict reader takes as it is
+    (STATUS, "nationcode", "0044148", "44148"),
     (STATUS, "mobile", 13800000000, "13800000000"),
     (STATUS, "mobile", "13800000000\r\n", "13800000000"),
     (STATUS, "mobile", "\u300013800000000 ", "13800000000"),

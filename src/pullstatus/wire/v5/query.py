@@ -122,7 +122,7 @@ def parse_query(query: bytes, body: bytes) -> QueryRequest:
     return QueryRequest(sdkappid, random, sig, time, time_text, members)
 
 
-_CODE: Final = re.compile(rb"(?:\+|00)?([0-9]{1,%d})" % limits.NATIONCODE_DIGITS_MAX)
+_CODE: Final = re.compile(rb"(?:\+|00)?[0-9]{1,%d}" % limits.NATIONCODE_DIGITS_MAX)
 _MOBILE: Final = re.compile(rb"(?:\+|00)?[0-9]{1,%d}" % limits.MOBILE_DIGITS_MAX)
 
 
@@ -138,7 +138,7 @@ def _read_number(nationcode: bytes, mobile: bytes) -> str:
         raise Refused(
             Result.BAD_MOBILE, 'mobile must be the number in digits, with or without "+" and code'
         )
-    return e164(code[1].decode(), number[0].decode()).removeprefix("+")
+    return e164(code[0].decode(), number[0].decode()).removeprefix("+")
 
 
 def _read_seconds(member: str, token: bytes) -> int:

@@ -190,6 +190,7 @@ REPLIES = st.builds(
 
 @pytest.mark.parametrize("version", Version)
 @pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("nationcode", ["86", "0086"])
 @pytest.mark.parametrize(
     "written",
     [
@@ -201,11 +202,11 @@ REPLIES = st.builds(
     ],
 )
 def test_a_number_that_came_with_its_calling_code_has_it_once(
-    version: Version, kind: Kind, written: str
+    version: Version, kind: Kind, written: str, nationcode: str
 ) -> None:
-    """Some senders put it in front of the number, too, behind a plus or 00."""
+    """Some senders put it in front of the number, too, or itself behind 00."""
     other = reply(1) if kind is Kind.REPLY else status(1)
-    sent = json.dumps(other | {"nationcode": "86", "mobile": written}).encode()
+    sent = json.dumps(other | {"nationcode": nationcode, "mobile": written}).encode()
     [[found]] = response(page(version, kind, sent, NAME)).values()
     whole = version is Version.V2019 and kind is Kind.DELIVERY_STATUS
     assert found["PurePhoneNumber" if whole else "PhoneNumber"] == "+8613800000000"
