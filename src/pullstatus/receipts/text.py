@@ -7,7 +7,11 @@ it is worth more than none.
 from __future__ import annotations
 
 import codecs
+import encodings
+import pkgutil
+import re
 from collections.abc import Sequence
+from encodings.aliases import aliases
 from typing import Final
 
 NO_SIGN: Final = "\ufffd"
@@ -68,7 +72,12 @@ def decoded(data: bytes, coding: str) -> str:
     codec = _CODECS.get(coding, coding)
     if codec == "utf-16" and not data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)):
         codec = "utf-16-be"  # as RFC 2781 has it, 4.3, of what says nothing else
-    return data.decode(codec, "replace")
+    text = data.decode(codec, "replace")
+    return _HALF.sub(NO_SIGN, text) if codec == "utf-7" else text  # the only one that can spell it
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Of a pair of surrogates, which stands for nothing alone."""
 
 
 def decoded_together(pieces: Sequence[bytes], coding: str) -> str:
@@ -87,18 +96,31 @@ def decoded_together(pieces: Sequence[bytes], coding: str) -> str:
 
 def coding_named(charset: str) -> str:
     """The coding that goes by the name of a charset; "": none of a text does."""
+    if len(charset) > _NAME_CHARS_MAX:
+        return ""
     plain = charset.casefold().replace("-", "").replace("_", "")
     if plain in _BYTES:
         return BINARY
     if plain in _UCS2:
         return "utf-16"
+    known = encodings.normalize_encoding(charset).lower()
+    if known not in _NAMES:  # Python remembers for ever what it is asked for
+        return ""
     try:
-        name = codecs.lookup(charset).name
+        name = codecs.lookup(known).name
         b"a".decode(name, "replace")
     except (LookupError, UnicodeError, ValueError):  # no text encoding, or none at all
         return ""
     return "" if name in _NO_CHARSETS else name
 
+
+_NAME_CHARS_MAX: Final = 40
+"""Of the name of a charset (RFC 2978, 2.3)."""
+
+_NAMES: Final = frozenset(
+    [*aliases, *(module.name for module in pkgutil.iter_modules(encodings.__path__))]
+)
+"""Those that Python may know."""
 
 _BYTES: Final = ("8bit", "binary", "octetstream", "unknown8bit")
 """What gateways, mail and IANA call a charset that is none."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import encodings
+from encodings.aliases import aliases
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +25,7 @@ from pullstatus.receipts.text import CODINGS, coding_named, coding_of, decoded, 
         (b"\xd8\x3d", "ucs2", "\ufffd"),
         ("退订".encode("gb18030"), "gb18030", "退订"),
         (b"caf\xe9", "latin1", "café"),
+        (b"+2D3eAA- +2AA-", "utf-7", "😀 \ufffd"),
         (b"caf\xe9", "utf8", "caf\ufffd"),
         (b"\x00\xff", "binary", "00ff"),
     ],
@@ -37,6 +41,25 @@ def test_nothing_is_refused(data: bytes, coding: str, number: int) -> None:
     part, text = headed(data)
     assert data.endswith(text)
     assert part is None or part.count <= 255
+
+
+NAMED = sorted(filter(None, map(coding_named, sorted(aliases))))
+
+
+@given(data=st.binary(max_size=60), coding=st.sampled_from(NAMED))
+def test_any_text_can_be_said_in_utf_8(data: bytes, coding: str) -> None:
+    decoded(data, coding).encode()
+
+
+def test_names_of_charsets_take_no_room() -> None:
+    """Python remembers each that it looks for, and strangers write them."""
+    known: dict[str, object] = vars(encodings)["_cache"]
+    coding_named("latin-1")
+    before = len(known)
+    names = [f"x-sms-{number}{'x' * length}" for number in range(10) for length in (0, 15_000)]
+    for charset in (*names, "Latin_1", "lAtin 1", "latin..1", f"latin{'-' * 5}1", "encodings.gbk"):
+        assert coding_named(charset) in ("", "iso8859-1")
+    assert len(known) == before
 
 
 @pytest.mark.parametrize(
@@ -67,6 +90,10 @@ def test_numbers_of_codings(number: int, coding: str) -> None:
         ("UTF-16BE", "utf-16-be"),
         *((name, "utf-16") for name in ("UTF-16", "UCS-2", "ISO-10646-UCS-2", "iso_10646_ucs_2")),
         ("latin1", "iso8859-1"),
+        ("ISO_8859-1:1987", "iso8859-1"),
+        *((name, "ascii") for name in ("ANSI_X3.4-1968", "ISO_646.irv:1991")),
+        ("GB2312-80", "gb2312"),
+        ("utf-8-sig", "utf-8-sig"),
         *((name, "") for name in ("", "X-SMS", "rot13", "hex", "idna", "\0", "\ud800")),
     ],
 )
