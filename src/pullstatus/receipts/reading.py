@@ -79,16 +79,19 @@ def read(source: Source, request: Request) -> Steps[Reports]:
 def _read_request(source: Source, request: Request) -> Steps[Reports]:
     pairs = _pairs(source, request)
     raw = _whole(request)
-    if request.body and not _is_form(request):
+    body = request.body.strip()
+    if body and not _is_form(request):
         try:
             text = yield from mend_in_steps(recoded(request))
             pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
         except NO_JSON:
             return _join([Unread(raw, "must be a form, or a JSON object")])
     if not pairs:
-        return _join([Unread(raw, "must have fields with names")] if raw.strip(b"&=") else [])
+        return _join(
+            [Unread(raw, "must have fields with names")] if raw.strip(b"&= \t\r\n") else []
+        )
     report = _report(source, pairs, raw, None, request)
-    if request.body and isinstance(report, Report):
+    if body and isinstance(report, Report):
         report = msgspec.structs.replace(report, query=request.query)
     return _join([report])
 
@@ -383,7 +386,7 @@ def _values(source: Source, request: Request, name: str) -> list[bytes]:
 
 def _fields(source: Source, request: Request) -> Iterator[tuple[str, bytes]]:
     texts = [(request.query, "")]
-    if request.body and _is_form(request):
+    if request.body.strip() and _is_form(request):
         texts.append((request.body, _charset_of_form(source, request)))
     for text, charset in texts:
         for piece in text.split(b"&", limits.SOURCE_FIELDS_MAX)[: limits.SOURCE_FIELDS_MAX]:

@@ -46,12 +46,19 @@ def recoded(request: Request) -> bytes:
 @functools.lru_cache(maxsize=64)
 def charset_of(content_type: str) -> str:
     """The charset that a content type names; "": none, UTF-8, or none that is known."""
-    if "charset" not in content_type.lower():
+    if len(content_type) > _CHARS_MAX or "charset" not in content_type.lower():
         return ""
     message = Message()
     message["Content-Type"] = content_type
-    coding = coding_named(str(message.get_param("charset", "")))
+    try:
+        charset = str(message.get_param("charset", ""))
+    except (TypeError, ValueError):  # pieces of it, as RFC 2231 has them, that do not go together
+        return ""
+    coding = coding_named(charset)
     return "" if coding in _PLAIN else coding
 
+
+_CHARS_MAX: Final = 1000
+"""Of a content type that is looked into: the time that this takes grows with their square."""
 
 _PLAIN: Final = ("", "ascii", "utf-8", BINARY)

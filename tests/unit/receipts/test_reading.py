@@ -15,7 +15,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Unread
 from pullstatus.receipts.reading import read, read_records, receipt_text
 from pullstatus.receipts.reports import Report, Reports, State, Whose, receipts_of
-from pullstatus.receipts.request import Request
+from pullstatus.receipts.request import Request, charset_of
 from pullstatus.receipts.source import Form, Source, builtin, read_source
 from pullstatus.receipts.times import TIMES
 from pullstatus.records import Kind
@@ -169,6 +169,27 @@ def test_what_cannot_be_read_is_kept_in_the_charset_that_it_came_in(items: str) 
     assert [each.raw for each in said(body, items, content_type).unread] == [body]
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset*0=utf-8; charset*=x",
+        f"application/json; charset*{'1' * 4301}=x",
+        f"application/json; charset*{'1' * 900}=x",
+        "application/json; charset*=utf-8''gbk",
+        f"application/json{';' * 15_000}charset=gbk",
+        "application/json; charset",
+    ],
+)
+def test_a_content_type_that_makes_no_sense_names_no_charset(content_type: str) -> None:
+    [report] = said('[{"from": "1", "text": "你好"}]'.encode(), content_type=content_type).reports
+    assert report.text == "你好"
+
+
+@given(st.text("=;*'\"0\\ ", max_size=20), st.text(max_size=20))
+def test_any_content_type_names_a_charset_or_none(name: str, charset: str) -> None:
+    charset_of(f"a/b; charset{name}{charset}; charset*{name}")
+
+
 def test_a_text_that_says_its_own_charset_is_in_that() -> None:
     body = b"from=8613800000001&charset=GBK&text=" + quote("你好".encode("gbk")).encode()
     for charset in ("UTF-8", "GBK", "Big5"):
@@ -297,7 +318,25 @@ def test_several_values_that_are_no_list_are_no_item(name: str, between: str) ->
 def test_nothing_is_read_of_nothing() -> None:
     for body in (b"", b"[]", b" "):
         assert said(body) == Reports([])
-    assert said(b"", "request", FORM) == Reports([])
+    for body, content_type in ((b"", FORM), (b"\n", FORM), (b"\n", ""), (b" ", "")):
+        assert said(body, "request", content_type) == Reports([])
+
+
+@pytest.mark.parametrize("content_type", ["", FORM, "application/json"])
+@pytest.mark.parametrize("blank", [b"\n", b" \r\n"])
+def test_a_blank_body_is_none(content_type: str, blank: bytes) -> None:
+    """What is complete in the address is read, and known again."""
+    query = b"dlr=1&from=8613800000001&to=1&id=gb2&time=1767000000"
+    found = [
+        done(read(builtin()["kannel"], Request("POST", query, content_type, body, NOW_S)))
+        for body in (b"", blank)
+    ]
+    [none, report] = [each.reports for each in found]
+    assert len(report) == 1
+    told = [receipts_of(Kind.DELIVERY_STATUS, "kannel", [(one, Whose())], NOW_S) for one in report]
+    assert told == [
+        receipts_of(Kind.DELIVERY_STATUS, "kannel", [(one, Whose())], NOW_S) for one in none
+    ]
 
 
 @pytest.mark.parametrize(
