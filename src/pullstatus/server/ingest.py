@@ -45,7 +45,7 @@ from pullstatus.receipts.sends import Sends, read_sends_in_steps
 from pullstatus.receipts.source import Source
 from pullstatus.records import Kind
 from pullstatus.records.hours import hour_of
-from pullstatus.server import eager
+from pullstatus.server import eager, http
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import SAID, Budget, Share
 from pullstatus.server.deadline import Within
@@ -319,7 +319,7 @@ class Door:
         return token if token is None or token.signature is None or self.signed else None
 
     def _note_use(self, token: Token, now_ms: int, client: Client) -> None:
-        self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
+        self._registry.used[token_mark(token)] = (now_ms, http.address_of(client))
 
     async def _application(self, sdkappid: int) -> LiveApplication:
         if sdkappid not in self._registry.applications:

@@ -269,8 +269,7 @@ class Routes:
         if scope["method"] == "TRACE":
             name = self._note(scope, 405, METHOD_NOT_ALLOWED)
             detail = "TRACE is not served"
-            posted = path.startswith(("/v5/", BATCHES, CALLBACKS, INBOUND))
-            headers = [(b"allow", b"POST" if posted else b"GET, HEAD"), name]
+            headers = [(b"allow", ", ".join(self._methods(path)).encode()), name]
             await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
         elif path == PULL_PATH:
             began = _began_s(scope)
@@ -306,6 +305,12 @@ class Routes:
             await self._elsewhere(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
+
+    def _methods(self, path: str) -> Sequence[str]:
+        """Those that a path takes."""
+        if path.startswith(INBOUND):
+            return self.inbound.methods
+        return ("POST",) if path.startswith(("/v5/", BATCHES, CALLBACKS)) else ("GET", "HEAD")
 
     async def _about(self, _request: Request) -> Response:
         """Who we are and what we can do; asks nobody, so that it answers in any state."""

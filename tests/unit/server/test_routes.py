@@ -294,6 +294,35 @@ def test_problem_has_the_title_of_the_reference(
     assert problem(answer, http_status)["title"] == title
 
 
+@pytest.mark.parametrize("method", ["TRACE", "PUT"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (f"/in/{SECRET}/kannel", "POST, GET"),
+        (f"/callbacks/{SECRET}", "POST"),
+        ("/healthz", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_is_not_taken_is_told_those_that_are(
+    method: str, path: str, allowed: str
+) -> None:
+    answer, _ = run(Served().ask(method, path))
+    assert answer is not None
+    assert answer.http_status == 405
+    assert {*(answer.header("allow") or "").split(", ")} == {*allowed.split(", ")}
+
+
+@pytest.mark.parametrize("told", ["evil" * 1000, "a\nb", "192.0.2.7"])
+def test_a_token_is_used_from_an_address_or_from_none(told: str) -> None:
+    """A trusted proxy says whatever a stranger wrote."""
+    for send in (Served.ingest, Served.callback):
+        served = Served()
+        served.address = told
+        asyncio.run(send(served, [status(1)]))
+        places = {place for _, place in served.registry.used.values() if place}
+        assert places == ({told} if told == "192.0.2.7" else set())
+
+
 def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
     served = Served()
 
