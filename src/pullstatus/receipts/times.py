@@ -18,7 +18,7 @@ WIRE_SHAPE: Final = "%Y-%m-%d %H:%M:%S"
 _UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8, as all here that has no zone
 _END_S: Final = (datetime.max - _UNIX_START) // timedelta(seconds=1)  # noqa: DTZ901
 _NUMBER: Final = re.compile(r"([0-9]{1,19})(?:\.[0-9]*)?")
-_COMPACT: Final = re.compile(r"[0-9]{14}")
+_COMPACT: Final = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?")
 
 
 # Reports come soon after the fact, so most of them share their second with another one.
@@ -46,8 +46,8 @@ def moment_s(text: str, zone: tzinfo = UTC8) -> int | None:
         return utc8_s(text) + _BEHIND_S[zone]
     except ValueError:  # not in the wire's shape
         pass
-    if _COMPACT.fullmatch(text):
-        return read_date(text, "%Y%m%d%H%M%S", zone)
+    if _COMPACT.fullmatch(text):  # which as a number is no time of a report
+        return read_date(text, "%Y%m%d%H%M%S"[: len(text) - 2], zone)
     if number := _NUMBER.fullmatch(text):
         found = int(number[1])
         while found > limits.REPLY_TIME_S_MAX:  # in milliseconds, or smaller ones yet
@@ -90,7 +90,10 @@ def _smpp(text: str) -> int | None:
 
 def _rfc2822(text: str) -> int | None:
     try:
-        return int(parsedate_to_datetime(text).timestamp())
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:  # -0000 is a zone, too (RFC 2822, 3.3), of which Python tells none
+            date = date.replace(tzinfo=UTC if "-0000" in text else UTC8)
+        return int(date.timestamp())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

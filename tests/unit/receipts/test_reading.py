@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import get_args
 from urllib.parse import quote, quote_plus, urlencode
@@ -545,6 +546,45 @@ def test_receipts_are_read_in_the_shapes_they_are_seen_in(text: str, parts: dict
 
 def test_a_source_may_name_each_form_of_time_and_no_other() -> None:
     assert {*get_args(Form)} == {*TIMES}
+
+
+@pytest.mark.parametrize(
+    ("text", "at_s"),
+    [
+        ("20260105", 1_767_542_400),
+        ("202601050803", 1_767_571_380),
+        ("20260105080304", 1_767_571_384),
+        ("2026-01-05", 1_767_542_400),
+        ("1767571384", 1_767_571_384),
+        ("1767571384000", 1_767_571_384),
+        ("20261305", None),
+        ("12345678", None),
+    ],
+)
+def test_a_time_is_a_number_or_a_date(text: str, at_s: int | None) -> None:
+    assert TIMES["utc8"](text) == at_s
+
+
+@pytest.mark.parametrize(
+    ("zone", "at_s"),
+    [
+        (" +0000", 1_767_600_184),
+        (" -0000", 1_767_600_184),
+        (" GMT", 1_767_600_184),
+        (" +0800", 1_767_571_384),
+        ("", 1_767_571_384),
+    ],
+)
+@pytest.mark.parametrize("own", ["UTC", "America/New_York"])
+def test_a_date_of_mail_is_the_same_wherever_the_server_is(
+    monkeypatch: pytest.MonkeyPatch, own: str, zone: str, at_s: int
+) -> None:
+    """Without a zone it is in UTC+8, as all times are that have none."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", own)
+        time.tzset()
+        assert TIMES["rfc2822"](f"Mon, 05 Jan 2026 08:03:04{zone}") == at_s
+    time.tzset()
 
 
 def test_every_source_of_ours_is_read() -> None:
