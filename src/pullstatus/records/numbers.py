@@ -88,8 +88,6 @@ def bare(number: str) -> str:
 
 def calling_code(nationcode: str) -> str:
     """A calling code without the plus or 00 in front of it; one that is nothing else stays."""
-    if nationcode[:1] not in _SIGNS:  # as nearly all, and this is asked for every record of a page
-        return nationcode
     return nationcode.removeprefix("+").removeprefix("00") or nationcode
 
 
@@ -120,8 +118,9 @@ def e164(nationcode: str, mobile: str) -> str:
 
     What stands behind a plus or 00 is whole already if it begins with the calling code.
     """
-    code = calling_code(nationcode)
-    if mobile[:1] in _SIGNS:  # which is rare, as above
+    # Both are rare, and this is asked for every record of a page: no call for the others.
+    code = calling_code(nationcode) if nationcode[:1] in _SIGNS else nationcode
+    if mobile[:1] in _SIGNS:
         rest = bare(mobile)
         if rest != mobile and rest.startswith(code):
             return f"+{rest}"
