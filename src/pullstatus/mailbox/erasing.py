@@ -1,7 +1,7 @@
 """Letting the records of one telephone number go, wherever they lie, and leaving nothing of them.
 
 A number is `nationcode` and `mobile` of a record together. Senders put the code in front of
-`mobile`, too, behind a plus, 00 or nothing, and 00 in front of `nationcode`: these are the same
+`mobile`, too, behind a plus, 00 or nothing, and zeros in front of `nationcode`: these are the same
 number. What came and could not be read has no members: of that an item goes as a whole if it has
 the number's digits in a row.
 """
@@ -49,9 +49,12 @@ class Number(msgspec.Struct, frozen=True):
     def holding(self) -> list[tuple[bytes, bytes]]:
         """The members of an encoded record of this number: either of these pairs."""
         return [
-            (b'"nationcode":"%b%b"' % (sign, code.encode()), b'"mobile":"%b"' % mobile.encode())
+            (
+                b'"nationcode":"%b%b"' % (b"0" * zeros, code.encode()),
+                b'"mobile":"%b"' % mobile.encode(),
+            )
             for code, _ in self.splits()
-            for sign in (b"", b"00")
+            for zeros in range(limits.NATIONCODE_DIGITS_MAX - len(code) + 1)
             for mobile in spellings(self.digits, code)
         ]
 

@@ -2,7 +2,7 @@
 
 A number is `nationcode` and `mobile` together: E.164 without its plus. Some senders put the code in
 front of `mobile`, too, behind a plus, behind 00 or behind nothing, and some write `nationcode`
-itself behind 00: these are the same number.
+itself behind zeros: these are the same number.
 """
 
 from __future__ import annotations
@@ -87,8 +87,11 @@ def bare(number: str) -> str:
 
 
 def calling_code(nationcode: str) -> str:
-    """A calling code without the plus or 00 in front of it; one that is nothing else stays."""
-    return nationcode.removeprefix("+").removeprefix("00") or nationcode
+    """A calling code without the plus and zeros in front of it; one that is nothing else stays.
+
+    No calling code begins with a zero (ITU-T E.164).
+    """
+    return nationcode.removeprefix("+").lstrip("0") or nationcode
 
 
 def is_number(digits: str, nationcode: str, mobile: str) -> bool:
