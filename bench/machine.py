@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pullstatus.store.sqlite.place import mount_of, parse_mounts
+from pullstatus.mounts import mount_of, parse_mounts
 
 IN_MEMORY = ("tmpfs", "ramfs")
 

@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  turns  steps  clock  files  modes  child
+    errors  limits  durations  turns  steps  clock  files  modes  mounts  child
     addresses  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
@@ -41,6 +41,7 @@ ROWS = (
         "clock",
         "files",
         "modes",
+        "mounts",
         "child",
         "addresses",
         "terminal",
@@ -60,7 +61,8 @@ SEES = {
 }
 SEES["client"] = {"wire", "records", "json", "errors", "limits", "terminal", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
-SEES["consumer"] = {"client", "__init__", "wire", "records", "errors", "limits", "terminal"}
+SEES["consumer"] = {"client", "__init__", "wire", "records"}
+SEES["consumer"] |= {"errors", "limits", "mounts", "terminal"}
 SEES["__main__"] = {"cli", "errors"}
 SEES["cli"] |= {"consumer", "client", "__init__"}
 SEES["emulator"] |= {"client", "__init__"}

@@ -62,6 +62,7 @@ from pullstatus.errors import (
 from pullstatus.json import ascii_json, check_json, integer, mend_text
 from pullstatus.mailbox.erasing import Number
 from pullstatus.mailbox.spelling import forms
+from pullstatus.mounts import mount_of, parse_mounts
 from pullstatus.receipts import reading
 from pullstatus.receipts.batch import read_in_steps
 from pullstatus.receipts.reading import read_records
@@ -87,7 +88,6 @@ from pullstatus.store import (
     parse_pull_id,
 )
 from pullstatus.store.sqlite.pairing import UserVersion
-from pullstatus.store.sqlite.place import mount_of, parse_mounts
 from pullstatus.wire.about import about, read_features
 from pullstatus.wire.api3.requests import is_call, read_request, trace_id
 from pullstatus.wire.api3.requests import read_proof as read_api3_proof

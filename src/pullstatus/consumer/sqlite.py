@@ -24,6 +24,7 @@ from pullstatus.consumer.state import (
     refuse_renamed,
 )
 from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.mounts import mounted_alone, mounts_here
 from pullstatus.records import MEMBERS, Kind
 
 TABLES = {Kind.DELIVERY_STATUS: "delivery_statuses", Kind.REPLY: "replies"}
@@ -74,6 +75,9 @@ LATER = ("reader", "written")
 LOG = ("-wal", "-shm")
 """What a write-ahead log and its index are called behind the name of the file."""
 
+JOURNAL = "-journal"
+"""What is called so takes back a commit that was cut off."""
+
 FORMAT = 2
 """What the tables look like. 1 had no table that says so, no indexes and no readers. A member that
 comes to records is a column more, and no new format."""
@@ -103,6 +107,7 @@ class SqliteTarget:
         self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
         self._files: dict[Path, os.stat_result] = {}
         with self._engine():
+            _refuse_mounted_alone(path.resolve())
             _make_private(path)
             self._files[path] = path.stat()
             # Absolute, since `:memory:` is no file.
@@ -318,6 +323,21 @@ class SqliteTarget:
             raise StoreFailed(f"{self._path} cannot be used: {error}") from error
         except OSError as error:
             raise StoreFailed(f"{self._path} cannot be used: {error.strerror}") from error
+
+
+def _refuse_mounted_alone(path: Path) -> None:
+    """A container that is given the database alone would keep it without its newest records.
+
+    Those of a write-ahead log are in another file, and so is the journal by which a commit that was
+    cut off is taken back.
+    """
+    files = [path, *(path.with_name(path.name + end) for end in (*LOG, JOURNAL))]
+    alone = mounted_alone(files, mounts_here())
+    if alone is not None:
+        raise StoreRefused(
+            f"{alone} is mounted by itself, so what SQLite keeps beside it would stay behind, and"
+            " the newest records in it: mount the folder it lies in"
+        )
 
 
 def _make_private(path: Path) -> None:

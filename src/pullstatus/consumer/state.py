@@ -21,6 +21,7 @@ import msgspec
 from pullstatus.client.keys import NextPage
 from pullstatus.client.slots import NotOpened, Slots, peek
 from pullstatus.errors import StoreRefused
+from pullstatus.mounts import mounted_alone, mounts_here
 from pullstatus.records import Kind
 
 V = TypeVar("V", bound=msgspec.Struct)
@@ -96,6 +97,27 @@ def open_state(path: Path, decode: Callable[[msgspec.Raw], V]) -> Slots[V]:
         return Slots(path, decode)
     except NotOpened as error:
         raise StoreRefused(f"{error}; --state gives another path") from error
+
+
+def refuse_mounted_alone(file: Path, state: Path) -> None:
+    """A container that is given a file alone keeps that, and nothing of what it makes beside it.
+
+    Args:
+        file: the one of which `state` tells how far it came. A state in another folder is its
+            owner's choice, and one that is mounted, too, is kept.
+
+    Raises:
+        StoreRefused: the state would be lost with the container.
+    """
+    file, state = file.resolve(), state.resolve()
+    mounts = mounts_here()
+    alone = mounted_alone([file], mounts) and not mounted_alone([state], mounts)
+    if alone and file.parent == state.parent:
+        raise StoreRefused(
+            f"{file} is mounted by itself, so {state.name}, which tells how far it came, would stay"
+            " behind: mount the folder it lies in, or have --state name a file in one that is"
+            " mounted"
+        )
 
 
 def at_another_address(known: K, *, moved: bool) -> K:

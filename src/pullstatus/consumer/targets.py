@@ -40,6 +40,7 @@ from pullstatus.consumer.state import (
     decode_state,
     open_state,
     refuse_left_behind,
+    refuse_mounted_alone,
     refuse_renamed,
     refuse_shared,
     state_of,
@@ -140,6 +141,7 @@ class FileTarget(_Kept):
         state_path = state_path or path.with_name(path.name + ".state")
         if state_path.resolve() == path.resolve():
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
+        refuse_mounted_alone(path, state_path)
         super().__init__(state_path, source, moved=moved, abandon=abandon)
         try:
             self._unsettled = self._state.in_flight  # the file's end may be a part of a page

@@ -24,7 +24,7 @@ import httpx
 import msgspec
 import pytest
 
-from pullstatus import AnswerLost, Client, NotConnected, Page, ReaderUnsupported
+from pullstatus import AnswerLost, Client, NotConnected, Page, ReaderUnsupported, mounts
 from pullstatus.cli.service import service_name
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage, decode_next_page
@@ -1144,6 +1144,42 @@ def test_target_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
         FileTarget(tmp_path / "b.ndjson", SOURCE, tmp_path / "b.ndjson")
     with pytest.raises(StoreFailed, match="cannot be used"):
         SqliteTarget(tmp_path / "nowhere" / "a.db", SOURCE)
+
+
+def mount_alone(file: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have a file look like one that a container was given without its folder."""
+    told = f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 8:1 /srv/x {file} rw - ext4 /dev/sda1 rw\n"
+    patch.setattr(mounts, "read_mounts", lambda: told)
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+def test_database_that_is_mounted_by_itself_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Its log, or the journal of a commit that was cut off, would be gone with the container."""
+    mount_alone(tmp_path / f"a.db{end}", monkeypatch)
+    (tmp_path / "link.db").symlink_to(tmp_path / "a.db")
+    for name in ("a.db", "link.db"):
+        with pytest.raises(StoreRefused, match=rf"/a\.db{end} is mounted by itself.*the folder it"):
+            SqliteTarget(tmp_path / name, SOURCE)
+    assert [path.name for path in tmp_path.iterdir()] == ["link.db"]
+    SqliteTarget(tmp_path / "other.db", SOURCE).close()
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_file_that_is_mounted_without_its_state_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    file, state = tmp_path / f"a.{form}", tmp_path / f"a.{form}.state"
+    mount_alone(file, monkeypatch)
+    for named in (None, state, tmp_path / "b.state"):
+        with pytest.raises(StoreRefused, match=r"mounted by itself, so [ab]\..*--state"):
+            FileTarget(file, SOURCE, named)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "kept").mkdir()
+    FileTarget(file, SOURCE, tmp_path / "kept" / "a.state").close()
+    mount_alone(state, monkeypatch)
+    FileTarget(file, SOURCE).close()
 
 
 def test_memory_is_no_database_for_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

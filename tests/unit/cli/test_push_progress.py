@@ -15,6 +15,7 @@ from random import Random
 import msgspec
 import pytest
 
+from pullstatus import mounts
 from pullstatus.cli.push.progress import Done, Goal, InDoubt, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.client.slots import Slots
@@ -936,3 +937,17 @@ def test_whatever_happens_to_names_while_pushes_are_killed(
                 folder.push(folder.some())
     folder.finish_all()
     assert sorted(folder.arrived) == sorted(folder.content)
+
+
+def test_file_that_is_mounted_without_its_folder_is_refused(
+    pushing: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered beside it would be gone with the container, and all be sent again."""
+    told = f"23 22 8:1 /srv/x {pushing.path} rw - ext4 /dev/sda1 rw\n"
+    monkeypatch.setattr(mounts, "read_mounts", lambda: told)
+    with pytest.raises(StoreRefused, match=r"mounted by itself, so .*\.pushed, .*--state"):
+        pushing.run(lines(0))
+    kept = pushing.path.parent / "kept"
+    kept.mkdir()
+    assert pushing.run(state=kept / "progress") == [0]
+    assert pushing.run(state=kept / "progress") == []

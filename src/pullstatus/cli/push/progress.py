@@ -34,7 +34,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.cli.push.source import Line, Records, Source
 from pullstatus.client.slots import NotOpened, Slots, peek
-from pullstatus.consumer.state import open_state
+from pullstatus.consumer.state import open_state, refuse_mounted_alone
 from pullstatus.errors import InvalidBody, InvalidSetting, StoreRefused
 from pullstatus.records import Kind
 
@@ -544,7 +544,9 @@ def progress_of(
         return
     file = source.real
     fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
-    with open_state(state_path or _place(file), _decode_done) as slots:
+    place = state_path or _place(file)
+    refuse_mounted_alone(file, place)
+    with open_state(place, _decode_done) as slots:
         progress = Progress(
             slots,
             fresh,

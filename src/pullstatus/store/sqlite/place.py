@@ -6,17 +6,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import stat
 import time
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
 from pullstatus import limits
 from pullstatus.errors import StoreRefused
 from pullstatus.modes import trouble_of
+from pullstatus.mounts import Mount, mount_of, mounted_alone, parse_mounts, read_mounts
 from pullstatus.store.sqlite.stamp import HOLDER_BYTES, lock_file, read_stamp
 
 KNOWN_FILE_SYSTEMS = frozenset(
@@ -50,20 +48,6 @@ FILES = ("", "-wal", "-shm", "-journal", "-server")
 """What a store's files are called behind the name of the first."""
 
 
-class Mount(msgspec.Struct, frozen=True):
-    """A line of /proc/self/mountinfo.
-
-    Attributes:
-        point: where it is.
-        kind: type of the file system.
-        options: how that was mounted.
-    """
-
-    point: str
-    kind: str
-    options: tuple[str, ...]
-
-
 def check_place(path: Path, *, any_file_system: bool = False, mounts: str | None = None) -> None:
     """Refuse a place where commits could be lost, or where a file would have more than one name.
 
@@ -84,12 +68,9 @@ def check_place(path: Path, *, any_file_system: bool = False, mounts: str | None
         raise StoreRefused(f"the folder {folder} cannot be written by this user")
     for suffix in FILES:
         _check_one_name(path.with_name(path.name + suffix))
+    mounts = read_mounts() if mounts is None else mounts
     if mounts is None:
-        try:
-            # As bytes of file names become text everywhere else.
-            mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-        except OSError:
-            return  # not Linux: nobody to ask
+        return
     found = parse_mounts(mounts)
     _check_not_mounted(path, found)
     if not any_file_system:
@@ -118,13 +99,12 @@ def _check_one_name(file: Path) -> None:
 
 def _check_not_mounted(path: Path, mounts: list[Mount]) -> None:
     """A file that is mounted by itself has another name, in another folder, without the log."""
-    ours = {str(path.with_name(path.name + suffix)) for suffix in FILES}
-    for mount in mounts:
-        if mount.point in ours:
-            raise StoreRefused(
-                f"{mount.point} is mounted by itself, so the store's other files would stay"
-                " behind, and the newest commits in them; mount the folder it lies in"
-            )
+    alone = mounted_alone((path.with_name(path.name + suffix) for suffix in FILES), mounts)
+    if alone is not None:
+        raise StoreRefused(
+            f"{alone} is mounted by itself, so the store's other files would stay behind, and the"
+            " newest commits in them; mount the folder it lies in"
+        )
 
 
 def _check_file_system(folder: Path, mount: Mount | None) -> None:
@@ -148,36 +128,6 @@ def _check_file_system(folder: Path, mount: Mount | None) -> None:
             f"the folder {folder} lies on an overlay that was mounted as volatile, which syncs"
             f" nothing; {advice}"
         )
-
-
-def parse_mounts(text: str) -> list[Mount]:
-    """The lines of /proc/self/mountinfo. A later one covers an earlier one at the same point.
-
-    What is no such line is left out.
-    """
-    mounts = []
-    for line in filter(None, text.split("\n")):
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if len(fields) < 5:
-            continue
-        # The mount point is the fifth field; blanks in it are written as \040.
-        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-        kind, *rest = right.split(" ")
-        options = rest[-1].split(",") if rest else []
-        mounts.append(Mount(point, kind, tuple(options)))
-    return mounts
-
-
-def mount_of(folder: Path, mounts: list[Mount]) -> Mount | None:
-    """The one that holds `folder`: with the deepest point, and the latest of several there."""
-    found = None
-    for mount in mounts:
-        point = mount.point
-        inside = point == "/" or f"{folder}/".startswith(f"{point}/")
-        if inside and (found is None or len(point) >= len(found.point)):
-            found = mount
-    return found
 
 
 def holds_nothing(path: Path) -> bool:
@@ -265,7 +215,6 @@ def check_begins(path: Path) -> None:
 
 
 _BLANK = b"\0 \n"  # between the holder's number and the stamp
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def log_bytes(path: Path) -> int:
