@@ -11,14 +11,19 @@ import pytest
 
 from pullstatus.errors import StoreRefused
 from pullstatus.store import open_store
+from pullstatus.store.sqlite import engine
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.engine import SqliteStore
+from pullstatus.store.sqlite.location import parse_url
 from pullstatus.store.sqlite.place import (
     KNOWN_FILE_SYSTEMS,
+    MAKING_S,
     ServerLock,
     check_begins,
     check_place,
     has_room,
 )
+from pullstatus.store.sqlite.stamp import Stamp, lock_file
 
 ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 UNKNOWN = ["9p", "cifs", "exfat", "fuse", "fuse.sshfs", "fuseblk", "nfs", "nfs4", "ntfs3", "vboxsf"]
@@ -102,10 +107,72 @@ def test_a_store_does_not_begin_where_one_has_gone_missing(tmp_path: Path) -> No
     wal.write_bytes(b"")
     check_begins(file)
     (tmp_path / "store.db-server").write_text("4242")
-    check_begins(file)
-    file.unlink()
-    with pytest.raises(StoreRefused, match=r"remove .*store.db-server first"):
+    with pytest.raises(StoreRefused, match=r"is empty, but .*, or remove \S+store.db and restore"):
         check_begins(file)
+    file.unlink()
+    with pytest.raises(StoreRefused, match=r"is not there, .*remove \S+store.db-server first"):
+        check_begins(file)
+
+
+def sizes(folder: Path) -> list[int]:
+    """Of all files in it."""
+    return [file.stat().st_size for file in folder.iterdir()]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("commits", ["process", "thread"])
+async def test_a_store_that_was_served_and_emptied_is_refused_at_once(
+    tmp_path: Path, commits: str
+) -> None:
+    """A copy or a redirection that was cut off leaves a file without anything in it."""
+    file = tmp_path / "store.db"
+    url = f"sqlite:///{file}?commits={commits}"
+    await (await open_store(url, server=True)).close()
+    file.write_bytes(b"")
+    started = time.monotonic()
+    for server in (True, False):
+        with pytest.raises(StoreRefused, match=r"is empty, but \S+ says that it was served"):
+            await open_store(url, server=server)
+    assert time.monotonic() - started < MAKING_S / 2
+    assert file.read_bytes() == b""
+    (tmp_path / "store.db-server").unlink()
+    await (await open_store(url, server=True)).close()
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_killed_while_it_makes_its_store_can_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves is a file without anything in it, and a lock that names nobody."""
+    url = f"sqlite:///{tmp_path}/store.db?commits=thread"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "open_guarded", killed)
+        with pytest.raises(Killed):
+            await SqliteStore.open(parse_url(url), server=True)
+    assert sizes(tmp_path) == [0, 0]
+    store = await open_store(url, server=True)
+    assert store.created
+    assert (tmp_path / "store.db-server").read_text() == str(os.getpid())
+    await store.close()
+
+
+def test_a_lock_names_its_holder_beside_what_another_door_has_told(tmp_path: Path) -> None:
+    """A server that has read its new store must learn of a commit behind its back."""
+    file = tmp_path / "store.db"
+    with ServerLock(file, making=True) as lock:
+        before = lock.stamp()
+        Stamp(file, server=False).renew()
+        told = lock.stamp()
+        lock.made()
+        assert lock.stamp() == told != before
+        assert lock_file(file).read_bytes().startswith(str(os.getpid()).encode() + b"\0")
 
 
 def test_a_link_to_a_network_file_system_is_refused(tmp_path: Path) -> None:

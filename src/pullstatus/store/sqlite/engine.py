@@ -136,7 +136,7 @@ class SqliteStore(GatheredStore):
         await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
         created = await asyncio.to_thread(begins, path)
         _make_private(path)
-        lock = await asyncio.to_thread(ServerLock, path) if server else None
+        lock = await asyncio.to_thread(ServerLock, path, making=created) if server else None
         apart = shared or (server if location.apart is None else location.apart)
         open_log = partial(
             open_guarded, path, name, server=server, reserve_bytes=reserve_bytes, moving=moving
@@ -202,6 +202,8 @@ class SqliteStore(GatheredStore):
         """This store, once it knows its epoch and where changes of settings go on."""
         try:
             self.epoch, self.revision = await asyncio.to_thread(reading.beginning, self.path)
+            if self.created and isinstance(self._lock, ServerLock):
+                self._lock.made()
         except BaseException:
             await self.close()
             raise

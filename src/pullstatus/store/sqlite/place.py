@@ -161,8 +161,8 @@ def check_no_log(path: Path) -> None:
         log = path.with_name(path.name + suffix)
         if not holds_nothing(log):
             raise StoreRefused(
-                f"{path} is not there, but its log {log} is, and may hold records: put the file"
-                " back, or move the log elsewhere"
+                f"{path} {_is_gone(path)}, but its log {log} is there, and may hold records: put"
+                " the file back, or move the log elsewhere"
             )
 
 
@@ -186,7 +186,7 @@ def begins(path: Path) -> bool:
     """Whether a new store begins at `path`. One that somebody is just making is waited for.
 
     Raises:
-        StoreRefused: the file of another has only gone missing; saying what is left of it.
+        StoreRefused: the file of another has gone missing, or was emptied; saying what is left.
     """
     deadline_s = time.monotonic() + MAKING_S
     while holds_nothing(path):
@@ -194,7 +194,7 @@ def begins(path: Path) -> bool:
             check_begins(path)
         except StoreRefused:
             # A file without anything in it, and its log: that is how one is made.
-            if not path.exists() or time.monotonic() > deadline_s:
+            if not path.exists() or _was_served(path) or time.monotonic() > deadline_s:
                 raise
             time.sleep(LOOK_S)
         else:
@@ -205,13 +205,23 @@ def begins(path: Path) -> bool:
 def check_begins(path: Path) -> None:
     """As `begins`, but for what is just being made."""
     check_no_log(path)
-    lock = lock_file(path)
-    # In this order: who makes a store makes its file first.
-    if not holds_nothing(lock) and not path.exists():
+    if _was_served(path):
+        lock = lock_file(path)
+        removed = f"remove {path} and " if path.exists() else ""
         raise StoreRefused(
-            f"{path} is not there, but {lock} says that it was served: put the file back or restore"
-            f" a backup; to begin with an empty store, remove {lock} first"
+            f"{path} {_is_gone(path)}, but {lock} says that it was served: put the file back, or"
+            f" {removed}restore a backup; to begin with an empty store, remove {lock} first"
         )
+
+
+def _was_served(path: Path) -> bool:
+    """Whether the file at `path`, of which nothing is left, was that of a server."""
+    # In this order: who makes a store writes its file first.
+    return not holds_nothing(lock_file(path)) and holds_nothing(path)
+
+
+def _is_gone(path: Path) -> str:
+    return "is empty" if path.exists() else "is not there"
 
 
 _BLANK = b"\0 \n"  # between the holder's number and the stamp
@@ -280,14 +290,18 @@ def served_ms(path: Path) -> int | None:
 class ServerLock:
     """Held by the one process that serves a store; the kernel lets go of it however that ends."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, making: bool = False) -> None:
         """Take the lock beside the file at `path`.
+
+        Args:
+            making: there is no store yet, and `made` is due once there is: a lock that names a
+                process says that the file has had something in it.
 
         Raises:
             StoreRefused: another process serves this store.
         """
         # Beside the store, never on it: closing any handle of a file drops SQLite's locks on it.
-        lock = lock_file(path)
+        self._file = lock = lock_file(path)
         try:
             self._descriptor = open_lock(lock)
         except OSError as error:
@@ -306,10 +320,26 @@ class ServerLock:
             ) from error
         try:
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+            if not making:
+                self._name_holder()
         except OSError as error:
             self.release()
             raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
+
+    def made(self) -> None:
+        """There is a store now: say in the file which process has the lock.
+
+        Raises:
+            StoreRefused: it cannot be written.
+        """
+        try:
+            self._name_holder()
+        except OSError as error:
+            raise StoreRefused(f"{self._file} cannot be written: {error.strerror}") from error
+
+    def _name_holder(self) -> None:
+        # Over what is there, since another door may have written the stamp by now.
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def _take(self) -> None:
         """Take it, as soon as the store's process of a server that was killed just now is gone.
