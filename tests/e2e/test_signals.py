@@ -227,6 +227,17 @@ def test_stop_while_the_store_opens_is_heard(
     asyncio.run(play())
 
 
+NOT_HEARD = [
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGSTKFLT,
+    *(set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)) - {signal.SIGRTMIN + 3}),
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "hangs_up"), [(["serve"], False), (["emulate"], True), (["demo"], True)]
 )
@@ -245,7 +256,7 @@ def test_no_signal_but_those_that_stop_ends_a_server(
         try:
             assert process.stdout is not None
             address = _address(process.stdout.fileno())
-            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGUSR1):
+            for number in (signal.SIGUSR1, *NOT_HEARD, signal.SIGUSR1):
                 os.killpg(process.pid, number)
             if not hangs_up:
                 os.killpg(process.pid, signal.SIGHUP)
@@ -258,6 +269,40 @@ def test_no_signal_but_those_that_stop_ends_a_server(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGPWR, signal.SIGRTMIN + 3, signal.SIGXCPU])
+def test_what_stops_a_container_stops_the_server_cleanly(
+    tmp_path: Path, number: int, workers: str
+) -> None:
+    """Sent to all processes of it, which end no sooner than it does."""
+    program = Program(tmp_path, "--workers", workers)
+    program.start()
+    for process in program.processes():
+        os.kill(process, number)
+    assert program.process is not None
+    assert program.process.wait(PATIENCE_S) == 0
+    program.stop()
+    [stopped] = logged(program, "stopped")
+    assert stopped["failed"] is False
+    assert len(logged(program, "processor time used up")) == (number == signal.SIGXCPU)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_process_that_may_use_no_more_of_the_processor_has_the_server_stop(
+    tmp_path: Path, workers: str
+) -> None:
+    """The kernel tells only the one that the limit is of: here the store's or a worker's."""
+    program = Program(tmp_path, "--workers", workers)
+    program.start()
+    assert program.process is not None
+    [*others] = set(program.processes()) - {program.process.pid}
+    os.kill(max(others), signal.SIGXCPU)
+    assert program.process.wait(PATIENCE_S) == 0
+    program.stop()
+    assert len(logged(program, "processor time used up")) == 1
+    assert logged(program, "stopped")[0]["failed"] is False
 
 
 def _address(output: int) -> tuple[str, int]:

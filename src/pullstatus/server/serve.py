@@ -32,6 +32,7 @@ from pullstatus.apps import (
 from pullstatus.apps.networks import Network, plain, proxies_of, spellings
 from pullstatus.apps.operator import SERVER
 from pullstatus.apps.values import TOKENS
+from pullstatus.child import FOR_THE_SERVER
 from pullstatus.clock import wall_ms
 from pullstatus.errors import (
     InvalidSetting,
@@ -59,7 +60,7 @@ from pullstatus.server.overdue import Overdue
 from pullstatus.server.parts import Parts
 from pullstatus.server.pressure import at_work_s
 from pullstatus.server.routes import Routes
-from pullstatus.server.signals import handled
+from pullstatus.server.signals import CONTAINER_STOPS, handled
 from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.uvicorn_server import Make, UvicornServer
 from pullstatus.store import Alarm, Store, Tickets, open_store, store_cautions
@@ -128,8 +129,9 @@ class Server:
     `on_overdue` ends the process: it is called, from any thread, when work stays unfinished beyond
     the time to stop. Threads that a disk holds keep an interpreter from its orderly end.
 
-    In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
-    it stands, and USR2 and ALRM do nothing. HUP and USR1 wait until it has started.
+    In the main thread signals are heard: TERM and INT stop it, and so do those by which containers
+    are stopped and XCPU; HUP reloads it, and USR1 has it log how it stands, once it has started;
+    the others of `FOR_THE_SERVER` do nothing.
     """
 
     close_s = CLOSE_S
@@ -178,15 +180,15 @@ class Server:
             InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
         self._look_out()
-        handlers: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGTERM: self.stop,
+        handlers: dict[int, Callable[[], None]] = {
+            **dict.fromkeys(FOR_THE_SERVER, lambda: None),
+            **dict.fromkeys((signal.SIGTERM, *CONTAINER_STOPS), self.stop),
             signal.SIGINT: self._interrupt,
             signal.SIGHUP: (
                 self.stop if self._source is None else partial(self.when_started, self.reload)
             ),
             signal.SIGUSR1: partial(self.when_started, self._tell),
-            signal.SIGUSR2: lambda: None,
-            signal.SIGALRM: lambda: None,
+            signal.SIGXCPU: self._out_of_time,
         }
         with handled(handlers):
             await self._run(on_ready)
@@ -453,6 +455,16 @@ class Server:
         """A first Ctrl-C stops, a second one waits for nobody."""
         if self._stop_by_s is not None and self._uvicorn is not None:
             self._uvicorn.force_exit = True
+        self.stop()
+
+    def _out_of_time(self) -> None:
+        """The soft limit is reached; the kernel says so every second, and kills at the hard one."""
+        if self._stop_by_s is None:
+            log.error(
+                "processor time used up",
+                reason="this process, or one that it has started, may use no more (ulimit -t,"
+                " LimitCPU=): raise that limit",
+            )
         self.stop()
 
     def _tell(self) -> None:
