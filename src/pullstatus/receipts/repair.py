@@ -9,9 +9,10 @@ strict reader, which has the last word; and what the strict reader takes is neve
 | bytes that are no UTF-8; half a surrogate pair | U+FFFD in their place |
 | a control character in a string, as it is | the same, escaped |
 | blanks around a telephone number, a status, a time | none |
+| a blank or hyphen between two groups of a telephone number's digits | none |
 | a number where a text is due | its digits |
 | `report_status` in other letters than capitals | in capitals |
-| `nationcode` with a plus; with 00 where that has too many digits | without |
+| `nationcode` with a plus; with zeros where that has too many digits | without |
 | any text that is null; `errmsg`, `description`, `sign` that are missing | `""` |
 | a time in another shape, or the number in a text | the same time |
 | no time: missing, null, empty, zero, unreadable, over a day ahead of us | that of arrival |
@@ -33,7 +34,7 @@ from pullstatus import limits
 from pullstatus.json import NO_JSON, STRING, integer, mend_in_steps, spans, survey
 from pullstatus.receipts.times import WIRE_SHAPE, moment_s, plausible, read_date, wire_time
 from pullstatus.records import Kind
-from pullstatus.records.numbers import calling_code
+from pullstatus.records.numbers import calling_code, ungrouped
 from pullstatus.steps import Steps
 
 __all__ = ["Repaired", "repair"]
@@ -195,8 +196,8 @@ def _plausible(moment_s: int | None, now_s: int) -> int:
     return found
 
 
-def _trimmed(text: str, _now_s: int) -> str:
-    return text.strip()
+def _number(text: str, _now_s: int) -> str:
+    return ungrouped(text.strip())
 
 
 def _capitals(text: str, _now_s: int) -> str:
@@ -229,7 +230,7 @@ _MENDS: Final[tuple[dict[str, _Mend], dict[str, _Mend]]] = (
     {
         "user_receive_time": _receive_time,
         "nationcode": _calling_code,
-        "mobile": _trimmed,
+        "mobile": _number,
         "report_status": _capitals,
         "errmsg": _words,
         "description": _words,
@@ -238,7 +239,7 @@ _MENDS: Final[tuple[dict[str, _Mend], dict[str, _Mend]]] = (
     },
     {
         "nationcode": _calling_code,
-        "mobile": _trimmed,
+        "mobile": _number,
         "text": _words,
         "sign": _words,
         "time": _reply_time,

@@ -86,6 +86,9 @@ MENDED: list[tuple[dict[str, Any], str, object, object]] = [
     (STATUS, "mobile", "13800000000\r\n", "13800000000"),
     (STATUS, "mobile", "\u300013800000000 ", "13800000000"),
     (STATUS, "mobile", " +13800000000", "+13800000000"),
+    (STATUS, "mobile", "138-0000-0000", "13800000000"),
+    (STATUS, "mobile", " 138 0000 0000 ", "13800000000"),
+    (STATUS, "mobile", "+86 138-0000-0000", "+8613800000000"),
     (STATUS, "errmsg", None, ""),
     (STATUS, "errmsg", MISSING, ""),
     (STATUS, "errmsg", -37, "-37"),
@@ -117,6 +120,7 @@ MENDED: list[tuple[dict[str, Any], str, object, object]] = [
     (REPLY, "extend", None, ""),
     (REPLY, "nationcode", 1, "1"),
     (REPLY, "mobile", " 13800000000", "13800000000"),
+    (REPLY, "mobile", "138 0000-0000", "13800000000"),
 ]
 
 
@@ -137,7 +141,9 @@ def test_member_is_mended_and_no_other(
         (STATUS, "report_status", None),
         (STATUS, "report_status", True),
         (STATUS, "report_status", MISSING),
-        (STATUS, "mobile", "138-000"),
+        (STATUS, "mobile", "138--000"),
+        (STATUS, "mobile", "-138-000"),
+        (STATUS, "mobile", "(138) 000"),
         (STATUS, "mobile", None),
         (STATUS, "mobile", ["1"]),
         (STATUS, "mobile", 13.5),

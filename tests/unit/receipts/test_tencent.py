@@ -157,7 +157,7 @@ def test_reply_inside_an_array_is_refused() -> None:
         read(b"[" + REPLY + b"]")
 
 
-@pytest.mark.parametrize("mobile", ["", "138-000", "abc", "+", "<script>"])
+@pytest.mark.parametrize("mobile", ["", "138--000", "abc", "+", "<script>"])
 def test_phone_must_be_digits(mobile: str) -> None:
     """One bad record among good ones refuses all, with its place."""
     body = compact([STATUS, STATUS | {"mobile": mobile}, STATUS])
