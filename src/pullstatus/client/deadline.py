@@ -7,10 +7,14 @@ on. So may all of the answer, unless whoever reads its body gives it more time, 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel  # httpx brings it
 import httpx
 
 if TYPE_CHECKING:  # httpx brings it, and says which one
@@ -90,7 +94,24 @@ class _AsyncLine(_Deadline):
         await self._stream.write(buffer, timeout)
 
     async def start_tls(self, **options: Any) -> _AsyncLine:  # noqa: ANN401
-        return _AsyncLine(await self._stream.start_tls(**options), options.get("timeout"))
+        async with _closed_if_cancelled(self._stream):
+            return _AsyncLine(await self._stream.start_tls(**options), options.get("timeout"))
+
+
+@contextlib.asynccontextmanager
+async def _closed_if_cancelled(stream: httpcore.AsyncNetworkStream) -> AsyncIterator[None]:
+    """Close a connection that is not made yet: httpcore does so behind an `Exception` only.
+
+    A cancellation that has yet to come comes here. At the next place where it may, the connection
+    is in the pool, and not in use: it would stay so.
+    """
+    try:
+        yield
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await stream.aclose()
+        raise
 
 
 class _Lines:
@@ -110,7 +131,9 @@ class _AsyncLines:
         self.sleep = backend.sleep
 
     async def connect_tcp(self, **options: Any) -> _AsyncLine:  # noqa: ANN401
-        return _AsyncLine(await self._backend.connect_tcp(**options), options.get("timeout"))
+        stream = await self._backend.connect_tcp(**options)
+        async with _closed_if_cancelled(stream):
+            return _AsyncLine(stream, options.get("timeout"))
 
 
 class Transport(httpx.HTTPTransport):

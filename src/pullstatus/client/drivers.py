@@ -17,6 +17,7 @@ from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
 import httpx
 
 from pullstatus import limits
+from pullstatus.client.cancellation import cancellable
 from pullstatus.client.connections import Connections
 from pullstatus.client.counts import Statistics
 from pullstatus.client.deadline import due, is_ours
@@ -176,7 +177,7 @@ async def drive_async(
             http = mine()
             _check_open(http)  # somebody may have closed it since
             try:
-                outcome = await (
+                outcome = await cancellable(
                     _post_async(http, step) if isinstance(step, Send) else _get_async(http, step)
                 )
             except Exception as error:  # noqa: BLE001 - only our own tree leaves
@@ -967,7 +968,7 @@ class AsyncClient(_Known):
             try:
                 await self._drive(self._puller.close())
             finally:
-                await self._mine().aclose()
+                await cancellable(self._mine().aclose())
 
     async def __aenter__(self) -> Self:
         return self
@@ -979,7 +980,7 @@ class AsyncClient(_Known):
         try:
             return await drive_async(flow, self._mine, self._sleep)
         except (ClientError, asyncio.CancelledError, GeneratorExit):
-            raise  # a cancelled call lets go of all by itself
+            raise  # a cancelled exchange lets go of all by itself
         except BaseException:
             self._connections.abandon()
             raise
