@@ -218,3 +218,32 @@ def test_another_service_is_looked_into_with_pauses() -> None:
     ):
         assert [status.sid for status in next(client.delivery_statuses())] == ["8:1"]
     assert len(pauses) == 2
+
+
+def test_as_many_follow_at_the_same_time_as_there_are_tasks(tmp_path: Path) -> None:
+    """More than the HTTP library has connections for by itself."""
+    followers = 110
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def run() -> None:
+        async with AsyncClient(
+            address(program), app.sdkappid, app.appkey, timeout_s=PATIENCE_S, attempts_max=1
+        ) as client:
+            pulls = [
+                asyncio.create_task(client.pull(Kind.REPLY, long_poll_s=50))
+                for _ in range(followers)
+            ]
+            await asyncio.to_thread(
+                program.until,
+                lambda: (
+                    any(pull.done() for pull in pulls) or program.metrics()[HELD] == followers
+                ),
+            )
+            assert not any(pull.done() for pull in pulls)
+            for pull in pulls:
+                pull.cancel()
+            await asyncio.wait(pulls)
+
+    with program:
+        asyncio.run(run())

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.lowlevel  # httpx brings it
 import httpx
@@ -136,11 +136,16 @@ class _AsyncLines:
             return _AsyncLine(stream, options.get("timeout"))
 
 
+# As many as there are calls at a time: one that had to wait for a place would look like an outage.
+# httpcore closes an idle one if there are more connections in all than may be idle.
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+
+
 class Transport(httpx.HTTPTransport):
     """That of httpx, over such connections. httpx hands no backend on, so it is exchanged."""
 
     def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None = None) -> None:
-        super().__init__(verify=verify, proxy=proxy, trust_env=False)
+        super().__init__(verify=verify, proxy=proxy, trust_env=False, limits=_LIMITS)
         pool: Any = self._pool
         pool._network_backend = _Lines(pool._network_backend)  # noqa: SLF001
         # Theirs is taken in a function of Python's: a signal's exception that comes at its end
@@ -152,7 +157,7 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
     """The same with await."""
 
     def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None = None) -> None:
-        super().__init__(verify=verify, proxy=proxy, trust_env=False)
+        super().__init__(verify=verify, proxy=proxy, trust_env=False, limits=_LIMITS)
         pool: Any = self._pool
         pool._network_backend = _AsyncLines(pool._network_backend)  # noqa: SLF001
 
