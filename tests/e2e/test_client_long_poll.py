@@ -236,9 +236,7 @@ def test_as_many_follow_at_the_same_time_as_there_are_tasks(tmp_path: Path) -> N
             ]
             await asyncio.to_thread(
                 program.until,
-                lambda: (
-                    any(pull.done() for pull in pulls) or program.metrics()[HELD] == followers
-                ),
+                lambda: any(pull.done() for pull in pulls) or program.metrics()[HELD] == followers,
             )
             assert not any(pull.done() for pull in pulls)
             for pull in pulls:

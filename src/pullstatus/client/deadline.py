@@ -149,8 +149,8 @@ class Transport(httpx.HTTPTransport):
         pool: Any = self._pool
         pool._network_backend = _Lines(pool._network_backend)  # noqa: SLF001
         # Theirs is taken in a function of Python's: a signal's exception that comes at its end
-        # leaves it held, and their own cleaning up waits for it.
-        pool._optional_thread_lock = threading.Lock()  # noqa: SLF001
+        # leaves it held, and their own cleaning up waits for it. A handler may pull, too.
+        pool._optional_thread_lock = threading.RLock()  # noqa: SLF001
 
 
 class AsyncTransport(httpx.AsyncHTTPTransport):

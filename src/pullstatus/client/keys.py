@@ -153,7 +153,7 @@ class Claims:
 
     def __init__(self, new_key: Callable[[], str]) -> None:
         self._new_key = new_key
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may pull, or close the client
         self._claims: list[Claim] = []
         self.forsaken = False
 
@@ -186,7 +186,7 @@ class Claims:
 
     def forsake(self) -> None:
         """In a forked process: they are all the parent's, and the lock may be held there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._claims = []
         self.forsaken = True
 

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 import msgspec
 
@@ -45,17 +46,21 @@ class Slots(Generic[V]):
     def __init__(self, path: Path, decode: Callable[[msgspec.Raw], V]) -> None:
         self.path = path
         self._decode = decode
+        self._writes = 0  # under way
+        self._closed = False
         try:
             self._file = open_file(path)
         except OSError as error:
             raise NotOpened(f"{path} cannot be opened: {error.strerror}") from error
+        self._held = [self._file]  # until it is closed
+        _opened.add(self)
         try:
             _lock(self._file, path)
             self._named = False  # is its name sure to be on disk?
             self._number = -1
             self.value = self._read()
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     def write(self, value: V) -> None:
@@ -72,7 +77,10 @@ class Slots(Generic[V]):
         if len(line) >= SLOT_BYTES:
             raise InvalidSetting(f"{self.path} has no room for so long an address, or so much else")
         slot = line.ljust(SLOT_BYTES - 1) + b"\n"
+        self._writes += 1
         try:
+            if self._closed:
+                raise StoreFailed(f"{self.path} was closed meanwhile")
             if not bears(self.path, os.fstat(self._file)):
                 raise StoreFailed(name_lost(self.path))
             self._put(slot, number % 2 * SLOT_BYTES)
@@ -82,13 +90,35 @@ class Slots(Generic[V]):
                 self._named = True
         except OSError as error:
             raise StoreFailed(f"{self.path} cannot be written: {error.strerror}") from error
+        finally:
+            self._writes -= 1
+            if self._closed and not self._writes:
+                self._release()
         # Now only: until it is whole, the next write goes to the same slot, and never to the one
         # that holds the last whole value.
         self._number, self.value = number, value
 
     def close(self) -> None:
-        """Let others have it."""
-        os.close(self._file)
+        """Let others have it; whoever does so twice does nothing.
+
+        A signal's handler may do so while its own thread writes: then it is when that has ended,
+        or the number of the file could be that of another one meanwhile.
+        """
+        self._closed = True
+        if not self._writes:
+            self._release()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: the parent's it is, and its lock goes with its last descriptor."""
+        self._closed = True
+        if self._held:
+            os.close(self._held.pop())
+
+    def _release(self) -> None:
+        if self._held:
+            file = self._held.pop()
+            _unlock(file)  # a process that was forked may not have let go of it yet
+            os.close(file)
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +145,19 @@ class Slots(Generic[V]):
             # The first write of all may be torn; after it one slot is always whole.
             raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
         return None
+
+
+_opened: WeakSet[Slots[Any]] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked process, which may live longer."""
+    for slots in list(_opened):
+        slots.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False) -> V | None:
@@ -207,9 +250,10 @@ def _try_lock(file: int, path: Path, *, shared: bool = False) -> bool:
 
 
 def _unlock(file: int) -> None:
-    import fcntl  # whoever comes here has locked by it
+    with contextlib.suppress(ImportError, OSError):  # it is closed all the same
+        import fcntl
 
-    fcntl.flock(file, fcntl.LOCK_UN)
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 # --- what not every system has --------------------------------------------------------------------

@@ -131,6 +131,95 @@ def test_each_process_has_connections_of_its_own(
     assert len({*zip(seen, keys, strict=True)}) == len(set(keys)) == 3
 
 
+CLOSING = """
+import os, signal, sys
+from pullstatus import Client, InvalidArgument, Kind
+
+url, state, then = sys.argv[1:]
+client = Client(url, 1400006666, "key", state=state, keyed=True)
+sync = os.fsync
+
+def stop(_signal, _frame):
+    client.close()
+    other = os.open(state + ".other", os.O_RDWR | os.O_CREAT)  # may have its number
+    if then == "ends":
+        sys.exit(7)
+
+def synced(file):
+    os.fsync = sync
+    signal.raise_signal(signal.SIGTERM)
+    sync(file)
+
+signal.signal(signal.SIGTERM, stop)
+os.fsync = synced
+try:
+    client.pull(Kind.REPLY)
+except InvalidArgument as error:
+    assert "closed" in str(error)
+    assert not os.path.getsize(state + ".other")
+    Client(url, 1400006666, "key", state=state).close()
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("then", ["ends", "goes on"])
+def test_a_signals_handler_may_close_a_client_that_writes_its_file(
+    service: ThreadingHTTPServer, tmp_path: Path, then: str
+) -> None:
+    """Its own thread has the lock meanwhile. Whoever goes on is told that the client is closed."""
+    arguments = [f"http://127.0.0.1:{service.server_port}", str(tmp_path / "a.state"), then]
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSING, *arguments],
+        check=False,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert not service.keys, "it asks for nothing any more"  # type: ignore[attr-defined]
+
+
+LEFT = """
+import os, signal, sys
+from pullstatus import Client
+
+def open_it():
+    return Client("http://127.0.0.1:1", 1400006666, "key", state=sys.argv[1])
+
+def fork():
+    if not os.fork():
+        os.write(tell, b".")
+        os.close(writing)
+        os.read(reading, 1)  # until this program has ended
+        os._exit(0)
+    os.read(told, 1)
+
+reading, writing = os.pipe()
+told, tell = os.pipe()
+if sys.argv[2] == "closes":
+    client = open_it()
+    fork()
+    client.close()
+    open_it().close()
+else:
+    parent = os.fork()
+    if not parent:
+        client = open_it()
+        fork()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(parent, 0)
+    open_it().close()
+"""
+
+
+@pytest.mark.parametrize("parent", ["closes", "is killed"])
+def test_a_forked_process_keeps_the_state_file_from_nobody(tmp_path: Path, parent: str) -> None:
+    """It may live longer than the client of its parent, and need not know of that."""
+    subprocess.run(
+        [sys.executable, "-c", LEFT, str(tmp_path / "a.state"), parent], check=True, timeout=60
+    )
+
+
 POOL = """
 import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
