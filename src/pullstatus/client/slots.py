@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from hashlib import blake2b
@@ -32,14 +33,14 @@ PAUSE_S, PAUSES_MAX = 0.002, 500  # while others look at a file, which takes the
 
 
 class NotOpened(StoreRefused):
-    """The file can't be opened. How another one is named, only the caller knows."""
+    """The file can't be opened or read. How another one is named, only the caller knows."""
 
 
 class Slots(Generic[V]):
     """The file, locked for this process until it is closed.
 
     Raises:
-        NotOpened: it can't be opened or made; another path may do.
+        NotOpened: it can't be opened, made or read, or is no file; another path may do.
         StoreRefused: another process has it, or it holds something else.
     """
 
@@ -59,8 +60,10 @@ class Slots(Generic[V]):
             self._named = False  # is its name sure to be on disk?
             self._number = -1
             self.value = self._read()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise NotOpened(f"{path} cannot be read: {error.strerror}") from error
             raise
 
     def write(self, value: V) -> None:
@@ -132,6 +135,8 @@ class Slots(Generic[V]):
             slot, start = slot[count:], start + count
 
     def _read(self) -> V | None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise NotOpened(f"{self.path} is no regular file")
         content = read_at(self._file, 2 * SLOT_BYTES, 0)
         newest = _newest(content)
         if newest is not None:
@@ -168,6 +173,8 @@ def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False
             then otherwise.
     """
     try:
+        if not path.is_file():  # to open a pipe waits for whoever writes into it
+            return None
         with path.open("rb") as file:
             if not in_use and not _try_lock(file.fileno(), path, shared=True):
                 return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,7 @@ import pytest
 
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage, decode_next_page
-from pullstatus.client.slots import Slots, peek
+from pullstatus.client.slots import NotOpened, Slots, peek
 from pullstatus.errors import StoreRefused
 from tests.harness import PATIENCE_S
 
@@ -97,4 +100,37 @@ def test_file_that_is_looked_at_for_ever_is_refused_in_the_end(
         with pytest.raises(StoreRefused, match="in use by another process"):
             Slots(file, decode_next_page)
         assert 0.5 <= sum(pauses) <= 5
+    Slots(file, decode_next_page).close()
+
+
+@pytest.fixture
+def pipe(file: Path) -> Iterator[Path]:
+    """A pipe in which lies what is in the file."""
+    path = file.with_name("b.state")
+    os.mkfifo(path)
+    both_ends = os.open(path, os.O_RDWR)  # or whoever opens it waited for a second one
+    os.write(both_ends, file.read_bytes().ljust(2 * slots.SLOT_BYTES))
+    yield path
+    os.close(both_ends)
+
+
+def test_whoever_looks_reads_no_pipe(pipe: Path) -> None:
+    """Nobody may ever write into it."""
+    assert peek(pipe, decode_next_page) is None
+
+
+def test_what_is_no_regular_file_is_refused(pipe: Path) -> None:
+    for path in (pipe, Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(NotOpened, match=f"^{path} is no regular file$"):
+            Slots(path, decode_next_page)
+
+
+def test_file_that_cannot_be_read_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_file: int, _count: int, _start: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slots, "read_at", fail)
+        with pytest.raises(NotOpened, match=r"cannot be read: Input/output error$"):
+            Slots(file, decode_next_page)
     Slots(file, decode_next_page).close()

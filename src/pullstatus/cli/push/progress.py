@@ -469,7 +469,7 @@ def _places_beside(source: Source) -> Iterator[tuple[Path, Done]]:
     """All progress in a file's folder, and in that of the link it was named by."""
     folders = {source.path.parent.resolve(), source.real.parent.resolve()}
     for path in sorted(path for folder in folders for path in folder.glob("*" + SUFFIX)):
-        done = peek(path, _decode_done, in_use=True) if path.is_file() else None
+        done = peek(path, _decode_done, in_use=True)
         if done is not None:
             yield path, done
 
