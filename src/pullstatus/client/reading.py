@@ -170,6 +170,7 @@ def read_answer(answer: Answer, read: Read[T], *, keyed: bool | None, now_s: flo
     if refusal is not None:
         if isinstance(refusal, ClockSkewed):
             _explain_skew(refusal, clock_skew_s(answer.headers, now_s))
+        refusal.retry_after_s = retry_after_s(answer.headers)
         raise refusal
     if answer.http_status != 200:
         raise not_the_service(answer)

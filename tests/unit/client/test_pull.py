@@ -546,6 +546,15 @@ def test_retry_after_is_obeyed_within_reason(client: Hands) -> None:
     assert client.pauses[2] <= 2
 
 
+@pytest.mark.parametrize("result", [Result.TOO_FREQUENT, Result.OTHER])
+def test_retry_after_of_a_refusal_is_obeyed(client: Hands, result: int) -> None:
+    """The body says what is wrong, and the head for how long."""
+    refusal = httpx.Response(429, json={"result": result}, headers={"Retry-After": "7"})
+    client.over(refusal, page(), keyed=True)
+    client.pull()
+    assert client.pauses == [7]
+
+
 def test_words_of_the_library_go_on_in_ours(client: Hands) -> None:
     client.over(httpx.RemoteProtocolError("Server disconnected."), keyed=False)
     with pytest.raises(
