@@ -550,8 +550,8 @@ def check_base_url(base_url: object) -> str:
         parts = split_address(base_url)
     except ValueError as error:
         raise wrong from error
-    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise wrong
+    if parts.scheme not in ("http", "https") or not {"?", "#"}.isdisjoint(base_url):
+        raise wrong  # an empty query counts, too: our paths would come to stand in it
     if "@" in parts.netloc:
         raise InvalidArgument(
             "base_url has a user or password in it, which would come to stand in logs and state"

@@ -357,6 +357,8 @@ ODD_URLS = [
     "http://user@sms.example",
     "http://sms.example?a=1",
     "http://sms.example#a",
+    "http://sms.example?",
+    "http://sms.example/#",
     "http://\ud800.example",
     "http://sms..example",
     "http://.example",
