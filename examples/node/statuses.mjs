@@ -11,7 +11,8 @@ import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const { PULLSTATUS_URL, PULLSTATUS_SDKAPPID, PULLSTATUS_APPKEY } = process.env;
+const { PULLSTATUS_SDKAPPID, PULLSTATUS_APPKEY } = process.env;
+const SERVICE = process.env.PULLSTATUS_URL.replace(/\/$/, "");
 const READER = "node";
 const PAUSE_MS = 1000;
 const MALFORMED = 1004;
@@ -44,7 +45,7 @@ function save(path, text) {
 
 /** Makes sure that the service knows readers; it takes no page. */
 async function checkReaders() {
-  const answer = await fetch(`${PULLSTATUS_URL}/`, {
+  const answer = await fetch(`${SERVICE}/`, {
     headers: { Connection: "close" },
     redirect: "manual",
     signal: AbortSignal.timeout(3_000),
@@ -63,12 +64,15 @@ async function pull(ack) {
   const signed = `appkey=${PULLSTATUS_APPKEY}&random=${random}&time=${time}`;
   const sig = createHash("sha256").update(signed).digest("hex");
   const query = `sdkappid=${PULLSTATUS_SDKAPPID}&random=${random}`;
-  const answer = await fetch(`${PULLSTATUS_URL}/v5/tlssmssvr/pullstatus?${query}`, {
+  const answer = await fetch(`${SERVICE}/v5/tlssmssvr/pullstatus?${query}`, {
     method: "POST",
     headers: { "Pullstatus-Reader": READER, ...(ack && { "Pullstatus-Ack": ack }) },
     body: JSON.stringify({ sig, time, type: 0, max: 100 }),
+    redirect: "manual", // what is signed is for this address alone
     signal: AbortSignal.timeout(30_000),
   });
+  if (answer.status >= 300 && answer.status < 400)
+    throw new Error(`the service has moved to ${answer.headers.get("Location")}`);
   const page = await answer.json();
   if (page.result === MALFORMED && ack) return pull(null); // it is not to be told of that page
   if (page.result !== 0) throw new Error(`${page.result} ${page.errmsg}`);

@@ -15,6 +15,7 @@ sync .
 exec 9>lock
 flock --nonblock 9 || exit 0 # another run is at it
 reader=${PULLSTATUS_READER:-shell}
+url=${PULLSTATUS_URL%/}
 
 fail() {
     echo "$1" >&2
@@ -29,7 +30,7 @@ pull() {
         openssl dgst -sha256 -r | cut -c1-64)
     curl --silent --show-error --fail-with-body --max-time 30 --output page.new \
         --dump-header head.new --header "Pullstatus-Reader: $reader" "$@" --config - <<END
-url = "$PULLSTATUS_URL/v5/tlssmssvr/pullstatus?sdkappid=$PULLSTATUS_SDKAPPID&random=$random"
+url = "$url/v5/tlssmssvr/pullstatus?sdkappid=$PULLSTATUS_SDKAPPID&random=$random"
 data = "{\"sig\":\"$sig\",\"time\":$time,\"type\":0,\"max\":100}"
 END
 }
@@ -39,7 +40,7 @@ header() { # what the head of the page says there
 }
 
 # A service that knows no readers hands out each page once, whether it arrives or not.
-case $(curl --silent --show-error --max-time 3 --header "Connection: close" "$PULLSTATUS_URL/") in
+case $(curl --silent --show-error --max-time 3 --header "Connection: close" "$url/") in
 '{"name":"pullstatus",'*'"reader"'*) ;;
 *) fail "the service does not say that it knows readers: nothing was pulled" ;;
 esac

@@ -183,7 +183,7 @@ def runs(
         "SYNCED": str(folder / "synced"),
         "TOLD": str(folder / "told"),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PULLSTATUS_URL": proxy.address,
+        "PULLSTATUS_URL": f"{proxy.address}/",  # as an address is often copied
         "PULLSTATUS_SDKAPPID": str(app.sdkappid),
         "PULLSTATUS_APPKEY": app.appkey,
     }
@@ -335,11 +335,11 @@ class Disk:
 
 @contextlib.contextmanager
 def other_service(
-    features: str, headers: Mapping[str, str], busy: Sequence[int] = ()
+    features: str, headers: Mapping[str, str], busy: Sequence[int] = (), moved_to: str = ""
 ) -> Iterator[tuple[str, list[bytes]]]:
     """A service that hands whoever asks a page, with these headers: its address, and the pages.
 
-    What it knows it tells behind answers of these HTTP statuses.
+    What it knows it tells behind answers of these HTTP statuses. One that has moved hands out none.
     """
     pages: list[bytes] = []
     ahead = iter(busy)
@@ -352,13 +352,17 @@ def other_service(
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            if moved_to:
+                return self._answer(b"", 307)
             record = f'{{"sid":"8:{len(pages)}","data":[]}}'
             pages.append(b'{"result":0,"errmsg":"OK","count":1,"data":[%b]}' % record.encode())
-            self._answer(pages[-1])
+            return self._answer(pages[-1])
 
         def _answer(self, body: bytes, status: int = 200) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if status == 307:
+                self.send_header("Location", moved_to + self.path)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
@@ -399,6 +403,22 @@ def test_examples_lose_no_page_that_was_given_to_no_reader(
     kept = [file.read_text("utf-8") for file in runs.folder.glob("lone-*.json")]
     assert len(kept) == pulls
     assert all('"sid":"8:0"' in page for page in kept)
+
+
+@pytest.mark.parametrize("name", ["node"])
+def test_examples_take_what_is_signed_to_no_other_address(
+    name: str, runs: Runs, shared: Program
+) -> None:
+    with (
+        other_service('"reader"', {}) as (other, pages),
+        other_service('"reader"', {}, moved_to=other) as (address, _),
+    ):
+        runs.environment["PULLSTATUS_URL"] = address
+        runs.start(RUNNING[name].command)
+        shared.until(lambda: runs.failures() or not runs.running())
+        runs.end(signal.SIGKILL)
+    assert f"moved to {other}/" in runs.log()
+    assert not pages
 
 
 @pytest.mark.parametrize("name", ["node"])
