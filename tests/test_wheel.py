@@ -314,6 +314,6 @@ def test_lowest_versions_are_the_ones_that_are_asked_for(described: Message) -> 
         for line in described.get_all("Requires-Dist", [])
         if (found := re.match(r"([\w-]+).*?>=([\w.]+)", line))
     ]
-    assert len(set(bounds)) == 16
+    assert len(set(bounds)) == 17
     for name, bound in bounds:
         assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", pinned[name]), name

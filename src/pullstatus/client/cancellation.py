@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
-import anyio  # httpx brings it
+import anyio
 
 __all__ = ["cancellable"]
 

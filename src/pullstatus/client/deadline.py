@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio.lowlevel  # httpx brings it
+import anyio.lowlevel
 import httpx
 
 if TYPE_CHECKING:  # httpx brings it, and says which one
