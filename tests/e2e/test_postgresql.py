@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.harness import STATUS, Program, statuses
+from tests.e2e.test_cli import good, run
+from tests.harness import STATUS, Program, status, statuses
+from tests.store.postgresql import roles
 from tools.postgresql import PostgreSQL
 
 
@@ -47,6 +50,37 @@ def test_two_servers_are_one_service(
         assert len(one.cli("pulls", "list", "--sdkappid", str(app.sdkappid))) == 3
     warned = [json.loads(line) for line in one.log().splitlines() if "one server alone" in line]
     assert warned[0]["event"] == "not as safe as it could be"
+
+
+def test_a_role_that_owns_nothing_serves_on_behind_an_erasure(
+    tmp_path: Path, environment: dict[str, str], postgresql: PostgreSQL
+) -> None:
+    """And what it must leave in the tables their owner removes."""
+    with postgresql.database() as url, psycopg.connect(url, autocommit=True) as admin:
+        good(tmp_path, "store", "init", "--store", url)
+        roles.make(admin)
+        for grant in roles.grants():
+            admin.execute(grant)
+        program = Program(tmp_path, environment=environment, store=roles.named(url))
+        with program:
+            program.feed(program.create_app(), [status(1, mobile="13899991234")])
+            words = ["erase", "--number", "+8613899991234", "--reason", "a", "--yes"]
+            done = run(tmp_path, *words, "--store", program.store)
+            assert done.exit_status == 3
+            assert "as postgres, run `pullstatus rewrite`" in done.stderr
+            program.restart()
+            assert "store not written anew" in program.log()
+            [found] = traces_told(tmp_path, program)
+            assert "as the role that owns the tables" in found["fix"]
+            good(tmp_path, "rewrite", "--store", url)
+            assert traces_told(tmp_path, program) == []
+        admin.execute(f"DROP OWNED BY {roles.SERVING}")
+
+
+def traces_told(folder: Path, program: Program) -> list[dict[str, str]]:
+    """What `doctor` says of traces."""
+    found = json.loads(run(folder, "doctor", "--store", program.store, "--json").stdout)["findings"]
+    return [each for each in found if each["check"] == "traces"]
 
 
 def readiness(program: Program) -> set[tuple[int, str | None]]:

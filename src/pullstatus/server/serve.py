@@ -39,6 +39,7 @@ from pullstatus.errors import (
     MasterKeyMissing,
     PullstatusError,
     StoreCorrupt,
+    StoreRefused,
     StoreUnavailable,
     WorldError,
 )
@@ -335,7 +336,9 @@ class Server:
         try:
             if await rewrite_if_due(self.store, self.options.store, serving=False):
                 log.info("store written anew", reason="so that nothing removed is left in it")
-        except StoreUnavailable as error:
+        except StoreCorrupt:
+            raise
+        except (StoreUnavailable, StoreRefused) as error:
             log.warning("store not written anew", reason=str(error))
 
     def stop(self, by_s: float | None = None) -> None:

@@ -771,11 +771,12 @@ async def rewrite_store(url: str, *, serving: bool = True) -> None:
     """Write a store's files anew, so that nothing is left of what was removed or replaced.
 
     Args:
-        serving: refuse it where that would hold up a server for long.
+        serving: refuse it where that would hold up a server for long; else, at the start of one,
+            where it would hold up another.
 
     Raises:
         InvalidSetting: no engine has such a URL.
-        StoreRefused: there is no store, or a server would be held up.
+        StoreRefused: there is no store, a server would be held up, or that is another role's.
         StoreUnavailable: it could not be done now; nothing has changed.
     """
     await engine_of(url).rewrite(url, serving=serving)

@@ -27,7 +27,6 @@ from pullstatus.store import (
     begin_epoch,
     init_store,
     open_store,
-    rewrite_store,
     upgrade_store,
 )
 from pullstatus.store.postgresql import schema
@@ -303,16 +302,6 @@ def test_commands_say_what_they_did(database: str) -> None:
     assert run("init") == {"created": False}
     assert run("upgrade") == {"formats": []}
     assert run("new-epoch", "--reason", "a test") == {"epoch": 2}
-
-
-async def test_a_store_can_be_written_anew(url: str) -> None:
-    store = await open_store(url)
-    entries = records(3)
-    await store.append(append(STATUSES, entries))
-    await store.erase(STATUSES, at_ms=NOW_MS, seqs=[2])
-    await rewrite_store(url)
-    assert await data_of(store, STATUSES) == [entries[0], entries[2]]
-    await store.close()
 
 
 async def test_sums_begin_anew_when_marks_are_gone(url: str, admin: Admin) -> None:

@@ -44,28 +44,16 @@ from tests.store.build import (
     repeat_key,
     settings_of,
 )
+from tests.store.postgresql import roles
 
 pytestmark = pytest.mark.anyio
-
-UPDATED = (
-    "mailbox, chunk, quarantine, journal, setting, repeat_key, fingerprint, once, note, reader,"
-    " tally, lane, setting_turn, act_turn, transfer, transfer_turn"
-)
-GRANTS = [
-    "GRANT USAGE ON SCHEMA pullstatus TO serving",
-    "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA pullstatus TO serving",
-    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pullstatus TO serving",
-    *[f"GRANT UPDATE ON pullstatus.{table.strip()} TO serving" for table in UPDATED.split(",")],
-]
 
 
 @pytest.fixture
 def serving(url: str, admin: psycopg.Connection[TupleRow]) -> str:
-    """The store as the serving role sees it, which would be told of errors alone."""
-    admin.execute("DROP ROLE IF EXISTS serving")
-    admin.execute("CREATE ROLE serving LOGIN")
-    admin.execute("ALTER ROLE serving SET client_min_messages = error")
-    return url.replace("user=postgres", "user=serving").replace("//postgres@", "//serving@")
+    """The store as the serving role sees it."""
+    roles.make(admin)
+    return roles.named(url)
 
 
 async def test_a_plain_role_can_serve(
@@ -74,7 +62,7 @@ async def test_a_plain_role_can_serve(
     await init_store(url)
     with pytest.raises((StoreRefused, StoreFailed)):
         await open_store(serving)
-    for grant in GRANTS:
+    for grant in roles.grants():
         admin.execute(grant)
     store = await open_store(serving)
     entries = records(3)
@@ -98,7 +86,7 @@ async def test_a_plain_role_can_serve(
     assert await purge(store, left_before_ms=NOW_MS + 1) > 0
     await forget(store, NOW_MS + 1)
     assert (await store.totals()).of[STATUSES.kind].mailboxes == 1
-    with pytest.raises(StoreRefused, match="belong to another role"):
+    with pytest.raises(StoreRefused, match="another role: as postgres, run `pullstatus rewrite`"):
         await rewrite_store(serving)
     await store.close()
     assert (await audit_store(serving, lambda _done, _total: None)).findings == []

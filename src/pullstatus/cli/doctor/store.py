@@ -152,7 +152,7 @@ def standing(found: Look) -> list[Finding]:
             warning(
                 "traces",
                 "something is just being removed, or traces of what was are left in the files",
-                "pullstatus rewrite",
+                "pullstatus rewrite; in PostgreSQL as the role that owns the tables",
             )
         )
     if found.leaving:

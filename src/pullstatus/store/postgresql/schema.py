@@ -357,7 +357,7 @@ _LOCK_PAUSE_S: Final = 0.1
 _STEP_LOCK_TIMEOUT: Final = "2s"  # of a table: who waits for one holds up everybody behind it
 _STEP_PAUSE_S: Final = 1.0  # for everybody behind it
 _IN_THE_WAY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-_ALIVE_S: Final = 120  # a process that was not seen for so long is gone
+ALIVE_S: Final = 120  # a process that was not seen for so long is gone
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -529,13 +529,24 @@ def _check_nobody_older(connection: Connection, number: int, *, post: bool) -> N
     old = connection.execute(
         "SELECT count(*), min(version) FROM pullstatus.lane"
         " WHERE format < %s AND seen > now() - make_interval(secs => %s)",
-        (number, _ALIVE_S),
+        (number, ALIVE_S),
     ).fetchone()
     if old is not None and old[0]:
         raise StoreRefused(
             f"{old[0]} processes of version {old[1]} or newer still work with the format before:"
-            f" end them; each counts as gone {_ALIVE_S} seconds after it was seen last"
+            f" end them; each counts as gone {ALIVE_S} seconds after it was seen last"
         )
+
+
+def servers(connection: Connection) -> int:
+    """How many servers are alive, and on record."""
+    row = connection.execute(
+        "SELECT count(*) FROM pullstatus.lane"
+        " WHERE server AND seen > now() - make_interval(secs => %s)",
+        (ALIVE_S,),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @contextlib.contextmanager

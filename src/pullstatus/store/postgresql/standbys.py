@@ -69,6 +69,40 @@ def _awaited(location: Location, known: Known) -> bool:
         session.close()
 
 
+class Waits:
+    """Looks whether a backend waits for a standby for long, and ends its wait then.
+
+    What it has written is on this server alone, so far, and it is warned of that.
+    """
+
+    def __init__(self, location: Location, known: Known, pid: int) -> None:
+        """Nobody has looked yet."""
+        self._location = location
+        self._known = known
+        self._pid = pid
+        self._waited = False
+
+    def look(self) -> None:
+        """End its wait if it stood in one when this was last called, too.
+
+        Of a server that cannot be asked nothing is known; the next look may tell.
+        """
+        with contextlib.suppress(StoreUnavailable, StoreRefused):
+            session = open_session(self._location, self._known)
+            try:
+                with translated():
+                    row = session.connection.execute(_WAITS, (self._waited, self._pid)).fetchone()
+                self._waited = row is not None
+            finally:
+                session.close()
+
+
+_WAITS: Final = """
+SELECT CASE WHEN %s THEN pg_cancel_backend(pid) END FROM pg_stat_activity
+WHERE pid = %s AND datname = current_database() AND wait_event = 'SyncRep'
+"""
+
+
 _AWAITED: Final = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = %s AND wait_event = 'SyncRep')
