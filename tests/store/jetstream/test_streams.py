@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 
 from pullstatus.errors import StoreCorrupt, StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream import streams
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
+from pullstatus.store.jetstream.meta import Meta
 from pullstatus.store.jetstream.streams import Streams, check, config_of
 from pullstatus.store.jetstream.wire import Put
 from tests.store.engines import cluster
@@ -117,6 +119,45 @@ def test_a_stream_that_is_gone_is_never_made_anew(
     for use in (bus.open, lambda: bus.init(2)):
         with pytest.raises(StoreRefused, match=f"stream {name(bus)}_1 .* is gone"):
             use()
+
+
+def test_a_store_that_has_lost_its_settings_is_not_made_anew(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor told to be none."""
+    monkeypatch.setattr(streams, "GONE_S", 0.2)
+    bus.init(2)
+    settings = f"{name(bus)}_SET"
+    bus.begin(bus._api._said(f"STREAM.DELETE.{settings}", {})).result()
+    for use in (bus.open, lambda: bus.init(2)):
+        with pytest.raises(StoreRefused, match=f"{settings} .* lost its settings; restore"):
+            use()
+    assert bus.begin(bus._api.config(settings)).result() is None
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_records_before_a_store_was_whole_are_what_is_left_of_another(
+    bus: Bus, *, whole: bool
+) -> None:
+    """But not if somebody else has made it meanwhile, and put them in."""
+    bus.init(2)
+    stream, mine = f"{name(bus)}_1", op()
+    bus.write(stream, [Put(f"{name(bus)}.1.x", mine, 0)], mine)
+    real = Streams._meta
+    found = bus.begin(bus._streams._meta()).result()
+    assert found is not None
+    begun = msgspec.structs.replace(found[0], whole=False), found[1] - whole
+    left = iter([begun] * (1 if whole else 9))
+
+    async def meta(self: Streams) -> tuple[Meta, int] | None:
+        return next(left, None) or await real(self)
+
+    with mock.patch.object(Streams, "_meta", meta):
+        if whole:
+            assert not bus.init(2)
+        else:
+            with pytest.raises(StoreRefused, match=f"{stream} holds records.* lost its settings"):
+                bus.init(2)
 
 
 def test_a_stream_that_was_changed_is_refused(bus: Bus) -> None:

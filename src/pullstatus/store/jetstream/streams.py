@@ -7,7 +7,8 @@
 What the store is (`Meta`) is written before the partitions are made, and again, as whole, when they
 are. So of two that make a store at once one says how many partitions it has; whoever comes later
 finishes what was begun; and a stream that is missing from a store that was whole is lost, and is
-never made anew.
+never made anew. A partition without a word of what the store is, or with records before it was
+whole, is what is left of one that has lost its settings.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Streams:
         Raises:
             StoreRefused: there is none, or it is not as it must be.
         """
+        await self._refuse_remains()
         if not await self.there():
             raise StoreRefused(
                 f"there is no {self._location.shown}: make it, with `pullstatus store init`"
@@ -106,6 +108,21 @@ class Streams:
                 return config
             await asyncio.sleep(LOOK_S)
 
+    async def _refuse_remains(self) -> None:
+        """Refuse a partition without the stream of settings, which is made before any is.
+
+        Looked for in the other order: somebody may be making both.
+        """
+        first = Layout(self._location.store, 1).stream(0)
+        if (
+            await self._api.config(first) is not None
+            and await self._there(self._common.stream) is None
+        ):
+            raise StoreRefused(
+                f"stream {self._common.stream} of the {self._location.shown} is gone, and {first}"
+                f" is there: {_REMAINS}"
+            )
+
     async def init(self, asked: int | None, random_bytes: Callable[[int], bytes]) -> bool:
         """Make what is missing of a store; returns whether there was none, or none that was whole.
 
@@ -117,6 +134,7 @@ class Streams:
         """
         if asked is not None and not 0 < asked <= PARTITIONS_MAX:
             raise StoreRefused(f"a store has 1 to {PARTITIONS_MAX} partitions")
+        await self._refuse_remains()
         [(name, subject)] = self._names(0).items()
         await self._make(name, subject)
         said, sequence = await self._begun(asked or PARTITIONS, random_bytes)
@@ -131,12 +149,23 @@ class Streams:
             return False
         for name, subject in self._names(partitions).items():
             await self._make(name, subject)
+            if name != self._common.stream and await self._api.newest(name):
+                await self._check_whole(name)
         whole = msgspec.structs.replace(said, whole=True)
         try:
             await self._write(whole, sequence, random_bytes)
         except Stale:
             return False  # somebody else has just done the same
         return True
+
+    async def _check_whole(self, name: str) -> None:
+        """Refuse a partition that holds something, unless somebody else has just done the same."""
+        found = await self._meta()
+        if found is None or not found[0].whole:
+            raise StoreRefused(
+                f"stream {name} holds records, and nothing says what the {self._location.shown} is:"
+                f" {_REMAINS}"
+            )
 
     async def _begun(
         self, partitions: int, random_bytes: Callable[[int], bytes]
@@ -178,6 +207,12 @@ class Streams:
     def _names(self, partitions: int) -> dict[str, str]:
         """Subjects, by the names of their streams, that of settings first."""
         return dict(reversed(Layout(self._location.store, partitions).streams))
+
+
+_REMAINS: Final = (
+    "the store has lost its settings; restore a backup into a store of another name, or remove what"
+    " is left of this one first"
+)
 
 
 # --- what a stream must be ------------------------------------------------------------------------
