@@ -89,7 +89,8 @@ def _harmless_errors() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        said = visible(error.format_message())
+        # With a tab Click sets off each line of a list of its own.
+        said = visible(error.format_message().replace("\n\t", "\n    "))
         error.format_message = lambda: said  # type: ignore[method-assign]
         raise
 

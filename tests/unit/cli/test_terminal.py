@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.table import Table
 from rich.text import Text
 
@@ -108,6 +109,13 @@ def test_errors_on_a_terminal_are_harmless(
 
 
 DOORS = {"output.py", "tables.py"} | {"surroundings.py", "lazy.py"}  # which are loaded before those
+
+
+def test_what_an_option_may_be_is_a_list() -> None:
+    """Click sets its lines off with tabs."""
+    done = CliRunner().invoke(commands, ["push", "-"])
+    assert "Choose from:\n    delivery-status,\n    reply" in done.stderr
+    assert "u0009" not in done.stderr
 
 
 def test_whatever_commands_print_goes_through_one_door() -> None:
