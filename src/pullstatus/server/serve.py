@@ -76,6 +76,7 @@ FOLLOW_EVERY_S = 1.0  # how far the follower is behind when there is time for it
 PENDING_EVERY_S = 1.0  # how late what waits may leave
 BOUNDS_EVERY_S = 1.0  # for how long more may be parked under number 0
 CARE_EVERY_S = 10.0  # how old the figures may be of backups, audits and the certificate
+PUT_OFF_S = 60.0  # between two lines of a chore that is put off for the same reason
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
 FOLLOWED: Final = frozenset({"retention_days", "worst", "public_url", "log_level"})
@@ -680,14 +681,19 @@ class Server:
         Whether the store goes on is told by the store itself, except where what was read from it
         is damaged.
         """
+        told, again_s = "", 0.0
         while True:
             await asyncio.sleep(every_s)
             try:
                 await chore()
+                told = ""
             except StoreCorrupt as error:
                 self._fail(error)
             except WorldError as error:
-                log.warning("chore put off", chore=name, reason=str(error))
+                now_s, reason = time.monotonic(), str(error)
+                if reason != told or now_s >= again_s:
+                    log.warning("chore put off", chore=name, reason=reason)
+                    told, again_s = reason, now_s + PUT_OFF_S
             except Exception:
                 log.exception("chore failed", chore=name)
 

@@ -421,6 +421,8 @@ _REFUSES = """
         ("23514", "IMMEDIATE"),  # a check fails
         ("23505", "IMMEDIATE"),  # as if somebody else was faster, again and again
         ("54000", "IMMEDIATE"),  # too large
+        ("42501", "IMMEDIATE"),  # a right is missing
+        ("42P01", "IMMEDIATE"),  # a table is, of the trigger's
         ("P0001", "DEFERRED"),  # told by COMMIT
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from pullstatus import limits
-from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.errors import StoreCorrupt, StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.mailbox import proving
 from pullstatus.store import (
     Change,
@@ -23,7 +23,8 @@ from pullstatus.store import (
     read_store,
     rewrite_store,
 )
-from pullstatus.store.postgresql import log
+from pullstatus.store.postgresql import log, rights
+from pullstatus.store.postgresql.session import Session
 from pullstatus.store.segments import build, word
 from tests.store.build import (
     NOW_MS,
@@ -45,6 +46,7 @@ from tests.store.build import (
     settings_of,
 )
 from tests.store.postgresql import roles
+from tests.store.test_readers import read
 
 pytestmark = pytest.mark.anyio
 
@@ -56,15 +58,27 @@ def serving(url: str, admin: psycopg.Connection[TupleRow]) -> str:
     return roles.named(url)
 
 
+# No more than a start looks for, which looks for no more than that.
+LEAST = [
+    "GRANT USAGE ON SCHEMA pullstatus TO serving",
+    *[
+        f"GRANT {right} ON pullstatus.{table} TO serving"
+        for right, tables in rights.NEEDED.items()
+        for table in tables.split()
+    ],
+]
+
+
+@pytest.mark.parametrize("grants", [roles.grants(), LEAST], ids=["documented", "least"])
 async def test_a_plain_role_can_serve(
-    url: str, serving: str, admin: psycopg.Connection[TupleRow]
+    url: str, serving: str, admin: psycopg.Connection[TupleRow], grants: list[str]
 ) -> None:
     await init_store(url)
     with pytest.raises((StoreRefused, StoreFailed)):
         await open_store(serving)
-    for grant in roles.grants():
+    for grant in grants:
         admin.execute(grant)
-    store = await open_store(serving)
+    store = await open_store(serving, server=True)
     entries = records(3)
     await store.append(append(STATUSES, entries, key=repeat_key("k")))
     await store.append(fingerprinted(STATUSES, records(1), [1]))
@@ -92,6 +106,44 @@ async def test_a_plain_role_can_serve(
     assert (await audit_store(serving, lambda _done, _total: None)).findings == []
 
 
+async def test_a_right_that_is_missing_is_told_at_a_start(
+    url: str, serving: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """Each that a server needs, before somebody needs it."""
+    await init_store(url)
+    for grant in roles.grants():
+        admin.execute(grant)
+    for right, tables in rights.NEEDED.items():
+        for table in tables.split():
+            with admin.transaction(force_rollback=True):
+                admin.execute(f"REVOKE {right} ON pullstatus.{table} FROM serving")
+                admin.execute("SET LOCAL ROLE serving")
+                with pytest.raises(StoreRefused, match=rf"\({right} on {table}\): .* grant again"):
+                    rights.check_rights(Session(admin))
+    admin.execute("REVOKE INSERT, DELETE ON pullstatus.reader, pullstatus.tally FROM serving")
+    told = r"\(INSERT on reader, tally; DELETE on reader, tally\)"
+    with pytest.raises(StoreRefused, match=told):
+        await open_store(serving, server=True)
+    await (await open_store(serving)).close()  # a command may need less
+
+
+async def test_what_a_role_may_not_is_refused_to_whom_it_is_for(
+    url: str, serving: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    await init_store(url)
+    for grant in roles.grants():
+        admin.execute(grant)
+    failures: list[BaseException] = []
+    store = await open_store(serving, server=True, on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    admin.execute("REVOKE INSERT ON pullstatus.reader FROM serving")
+    with pytest.raises(StoreUnavailable, match="permission denied for table reader"):
+        await store.pull(read())
+    assert (await store.pull(pull(STATUSES))).count == 1
+    assert failures == []
+    await store.close()
+
+
 @pytest.mark.parametrize("commits", ["thread", "process"])
 async def test_a_role_that_may_only_read_is_refused_in_a_line(
     url: str,
@@ -104,7 +156,7 @@ async def test_a_role_that_may_only_read_is_refused_in_a_line(
     await init_store(url)
     admin.execute("GRANT USAGE ON SCHEMA pullstatus TO serving")
     admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA pullstatus TO serving")
-    with pytest.raises(StoreRefused, match=r"permission denied for table lane.* or grant again"):
+    with pytest.raises(StoreRefused, match=r"\(INSERT on mailbox, base.* or grant again"):
         await open_store(serving.replace("=thread", f"={commits}"), server=True)
     assert capfd.readouterr() == ("", "")
 
@@ -156,3 +208,34 @@ async def test_a_role_that_has_no_connection_left_is_told(
 async def test_a_role_that_may_make_nothing_is_told(serving: str) -> None:
     with pytest.raises(StoreRefused, match="right to CREATE"):
         await open_store(serving)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("CREATE SCHEMA pullstatus", "no store in it: drop that, since the store makes it itself"),
+        (
+            "CREATE SCHEMA pullstatus; CREATE TABLE pullstatus.meta (id int)",
+            "a schema `pullstatus` that is none of ours",
+        ),
+    ],
+    ids=["empty", "foreign"],
+)
+async def test_a_schema_of_that_name_that_is_not_ours_is_told(
+    url: str, admin: psycopg.Connection[TupleRow], made: str, told: str
+) -> None:
+    admin.execute(made)
+    with pytest.raises(StoreRefused, match=told):
+        await init_store(url)
+
+
+async def test_a_table_that_is_missing_is_no_missing_right(
+    url: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    store = await open_store(url)
+    admin.execute("DROP TABLE pullstatus.journal")
+    with pytest.raises(StoreFailed, match=r"missing \(relation .*journal.*; restore a backup"):
+        await store.append(append(STATUSES, records(1)))
+    await store.close()
+    with pytest.raises(StoreCorrupt, match=r"table pullstatus.journal is missing: .* a backup"):
+        await open_store(url, server=True)

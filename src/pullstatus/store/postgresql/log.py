@@ -37,6 +37,7 @@ from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.hangs import Hangs
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import Opened
+from pullstatus.store.postgresql.rights import check_rights
 from pullstatus.store.postgresql.session import (
     Session,
     final,
@@ -124,6 +125,8 @@ class Log:
         try:
             if server or moving:
                 with missed(location, self._known), self._setting_up(opened.session):
+                    if server:
+                        check_rights(opened.session)
                     self._put_on_record(opened.session)
         except BaseException:
             self.close(failed=True)
@@ -361,6 +364,8 @@ class Log:
         meant = meaning(error)
         if isinstance(meant, StoreFull):
             self._note_full()
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):  # a trigger's, or of one verb
+            meant = StoreUnavailable(str(meant))
         return Undone(meant) if type(meant) is StoreUnavailable else meant
 
     def _note_full(self) -> None:

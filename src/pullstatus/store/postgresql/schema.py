@@ -380,10 +380,13 @@ def meta(connection: Connection) -> Meta | None:
         there = connection.execute("SELECT to_regclass('pullstatus.meta') IS NOT NULL").fetchone()
         if there != (True,):
             return None
-        row = connection.execute(
-            "SELECT format, works_with, system, secret, (SELECT state FROM pullstatus.transfer)"
-            " FROM pullstatus.meta"
-        ).fetchone()
+        try:
+            row = connection.execute(
+                "SELECT format, works_with, system, secret, (SELECT state FROM pullstatus.transfer)"
+                " FROM pullstatus.meta"
+            ).fetchone()
+        except psycopg.errors.UndefinedColumn:
+            row = None
     if row is None:
         raise StoreRefused("the database has a schema `pullstatus` that is none of ours")
     number, works_with, system, secret, state = row
@@ -456,6 +459,11 @@ def create(session: Session) -> bool:
                 (FORMAT, least_format(), session.found.system, os.urandom(SECRET_BYTES)),
             )
     except StoreUnavailable as error:
+        if isinstance(error.__cause__, psycopg.errors.DuplicateSchema):
+            raise StoreRefused(
+                "the database has a schema `pullstatus`, and no store in it: drop that, since the"
+                " store makes it itself"
+            ) from error
         raise StoreRefused(
             f"the store cannot be made: {error}; the role must own the database, or have the right"
             " to CREATE in it"

@@ -185,17 +185,12 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
             "the database is damaged: keep a copy of it, then restore a backup and begin a new"
             " epoch, with `pullstatus store new-epoch`"
         )
-    if isinstance(
-        error,
-        psycopg.errors.InsufficientPrivilege
-        | psycopg.errors.UndefinedTable
-        | psycopg.errors.UndefinedColumn
-        | psycopg.errors.InvalidSchemaName,
-    ):
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return StoreFailed(
-            f"the database does not let this role do what is due ({said(error)}): run it as the"
-            " role that owns the tables, or grant again, as docs/how-to/postgresql.md says"
+            f"the database does not let this role do what is due ({said(error)}): {TO_GRANT}"
         )
+    if isinstance(error, _ABSENT) and not error.diag.context:  # nothing that a trigger looks for
+        return StoreFailed(f"something of the store is missing ({said(error)}): {NOT_AS_LEFT}")
     if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
         if isinstance(error, psycopg.DataError):
             return StoreUnavailable("the database's driver does not take a value")
@@ -205,6 +200,17 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
             )
         return StoreUnavailable("the database cannot be reached")
     return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
+
+
+_ABSENT: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
+TO_GRANT: Final = (
+    "run it as the role that owns the tables, or grant again, as docs/how-to/postgresql.md says"
+)
+NOT_AS_LEFT: Final = "the database is not as pullstatus left it; restore a backup of it"
 
 
 def final(refusal: StoreRefused) -> StoreFailed | StoreCorrupt:
