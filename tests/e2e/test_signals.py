@@ -436,6 +436,32 @@ def test_hangup_with_bad_files_changes_nothing_and_is_logged(encrypted: Encrypte
     assert encrypted.shown() == encrypted.issued()
 
 
+def test_hangup_with_settings_that_cannot_be_read_again_changes_nothing(
+    encrypted: Encrypted,
+) -> None:
+    """What a pipe held has been read, so that all in it would be the default from then on."""
+    encrypted.settings.unlink()
+    assert "No such file" in encrypted.hang_up("reload failed")["reason"]
+    os.mkfifo(encrypted.settings)
+    assert "it is no ordinary file" in encrypted.hang_up("reload failed")["reason"]
+    encrypted.settings.unlink()
+    encrypted.set('retention-days = 7\nhost = "127.0.0.1"\n')
+    assert encrypted.hang_up("reloaded")["changed"] == [], "all was in force"
+
+
+def test_hangup_of_a_server_whose_settings_came_through_a_pipe_keeps_them(tmp_path: Path) -> None:
+    """As `<(...)` of a shell makes one."""
+    through = f'exec {COMMAND} "$@" --config <(echo retention-days = 365)'
+    with Program(tmp_path, command=("bash", "-c", through, "bash")) as program:
+        assert program.process is not None
+        program.process.send_signal(signal.SIGHUP)
+        program.until(lambda: logged(program, "reload failed") or logged(program, "reloaded"))
+        [failed] = logged(program, "reload failed")
+        assert "cannot be read anew: it is no ordinary file" in failed["reason"]
+        assert logged(program, "started")[-1]["retention_days"] == 365
+        assert not logged(program, "reloaded")
+
+
 def test_hangup_takes_settings_in_and_names_those_that_need_a_restart(encrypted: Encrypted) -> None:
     encrypted.set('retention-days = 3\nport = 1\nhost = "::1"\n')
     # The port was given by a flag, which wins.

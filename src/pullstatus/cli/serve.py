@@ -27,6 +27,7 @@ from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
 from pullstatus.client.flow import split_address
 from pullstatus.errors import InvalidSetting
+from pullstatus.files import check_ordinary
 from pullstatus.server import logs
 from pullstatus.server.descriptors import raise_limit
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
@@ -75,6 +76,20 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
     settings = plainly(read_config)(path, {name: form_of(known[name]) for name in known})
     context.meta[CONFIG_VARIABLE] = path
     context.default_map = {str(known[name].name): value for name, value in settings.items()}
+
+
+def _check_readable_again(path: Path | None) -> None:
+    """Refuse a configuration file that has gone, or is a pipe: it was read to its end before.
+
+    As settings they would be none, which are the defaults. And nobody is answered while a pipe is
+    waited for.
+    """
+    if path is None:
+        return
+    try:
+        check_ordinary(path, limits.NAMED_FILE_BYTES_MAX)
+    except OSError as error:
+        raise InvalidSetting(f"{path} cannot be read anew: {error.strerror}") from error
 
 
 def form_of(parameter: click.Parameter) -> type:
@@ -319,6 +334,7 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
 
     def read_again() -> ServeOptions:
         arguments = list(context.meta[__name__])
+        _check_readable_again(context.meta.get(CONFIG_VARIABLE) or config_file())
         try:
             again = context.command.make_context("serve", arguments, parent=context.parent)
             return _options(**again.params)
