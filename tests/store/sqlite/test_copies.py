@@ -140,6 +140,23 @@ async def test_a_file_is_not_made_beside_the_log_of_another(
     assert names(target.parent) == [target.name + suffix]
 
 
+async def test_a_name_that_a_store_in_use_has_is_said_to_be_taken(
+    source: Path, target: Path
+) -> None:
+    """It has a log beside it, which is no reason to look for another file."""
+    for suffix in ("", "-wal"):
+        target.with_name(target.name + suffix).write_text("a store in use")
+    for act in (back_up, restore):
+        with pytest.raises(StoreRefused, match=r"b\.db exists; name a new file"):
+            act(source, Location(target))
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "."])
+async def test_what_is_no_file_is_no_backup(target: Path, name: str) -> None:
+    with pytest.raises(StoreRefused, match="is no ordinary file"):
+        restore(Path(name), Location(target))
+
+
 def back_up(source: Path, target: Location) -> None:
     copies.backup(source, target.path, no_progress)
 

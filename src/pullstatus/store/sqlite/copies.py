@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def backup(source: Path, target: Path, progress: Progress) -> None:
     Raises:
         StoreRefused: the target exists or can't be written, or the copy is not sound.
     """
-    check_no_log(target)
+    _check_free(target)
     with _alone(target):
         backup_on(Files(), source, target, progress)
 
@@ -122,11 +123,10 @@ def restore(
     Raises:
         StoreRefused: the target exists, or the backup is none, or not sound.
     """
-    if not backup_file.is_file():
-        raise StoreRefused(f"{backup_file} does not exist")
+    _check_ordinary(backup_file)
     path = Path(os.path.realpath(target.path))
     check_place(path, any_file_system=target.any_file_system)
-    check_no_log(path)
+    _check_free(path)
     with _alone(path):
         return restore_on(
             Files(),
@@ -161,6 +161,28 @@ def restore_on(
         finally:
             connection.close()
     return epoch
+
+
+def _check_free(target: Path) -> None:
+    """Refuse a name that something has, or the log of something that had it."""
+    if os.path.lexists(target):
+        raise _taken(target)
+    check_no_log(target)
+
+
+def _taken(target: Path) -> StoreRefused:
+    return StoreRefused(f"{target} exists; name a new file")
+
+
+def _check_ordinary(backup_file: Path) -> None:
+    try:
+        mode = backup_file.stat().st_mode
+    except FileNotFoundError as error:
+        raise StoreRefused(f"{backup_file} does not exist") from error
+    except OSError as error:
+        raise StoreRefused(f"{backup_file} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise StoreRefused(f"{backup_file} is no ordinary file, so no backup; name another")
 
 
 def _begin_epoch(connection: apsw.Connection, act: Act) -> int:
@@ -277,7 +299,7 @@ def _alone(target: Path) -> Iterator[None]:
 def _new_file(files: Files, target: Path) -> Iterator[Path]:
     """A file beside `target` to be filled; synced and named `target` if that goes well."""
     if files.exists(target):
-        raise StoreRefused(f"{target} exists; name a new file")
+        raise _taken(target)
     part = target.with_name(f"{target.name}.part")
     beside = [part.with_name(part.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
     try:
@@ -292,7 +314,7 @@ def _new_file(files: Files, target: Path) -> Iterator[Path]:
         _name(files, part, target)
         files.sync(target.absolute().parent)
     except FileExistsError as error:
-        raise StoreRefused(f"{target} exists; name a new file") from error
+        raise _taken(target) from error
     except (OSError, apsw.Error) as error:
         raise StoreRefused(f"{target} cannot be made: {error}") from error
     finally:
