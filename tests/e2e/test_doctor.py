@@ -41,6 +41,8 @@ from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox.done import Task
 from pullstatus.records.hours import HOUR_MS
+from pullstatus.store.gate import encoded
+from pullstatus.store.transfer import Migration, Role, Stage
 from tests.harness import ROOT, Program, statuses
 
 DAY_MS = 86_400_000
@@ -222,6 +224,23 @@ def store_that_is_none(setup: Setup) -> None:
     file.write_bytes(b"no database " * 1000)
     file.chmod(0o600)
     setup.settings["store"] = f"sqlite:///{file}"
+
+
+def say_of_itself(file: Path, stage: Stage) -> None:
+    """As a migration leaves it."""
+    said = encoded(Migration(bytes(16), Role.SOURCE, stage, "sqlite:////new/mailboxes.db"))
+    with contextlib.closing(sqlite3.connect(file)) as live, live:
+        live.execute("INSERT INTO transfer VALUES (1, ?)", [said])
+
+
+@broken("store", "fault", "was moved to sqlite:////new/mailboxes.db: use that one instead")
+def store_that_was_moved_away(setup: Setup) -> None:
+    say_of_itself(setup.copy_of_the_store(), Stage.MOVED)
+
+
+@broken("store", "fault", "run `pullstatus migrate` to its end")
+def store_that_is_sealed(setup: Setup) -> None:
+    say_of_itself(setup.copy_of_the_store(), Stage.SEALED)
 
 
 @broken("master key", "fault", "master key")

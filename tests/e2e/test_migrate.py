@@ -147,10 +147,16 @@ def becomes_another(program: Program, place: Callable[[], str]) -> None:
         timeout=PATIENCE_S,
     )
     assert again.returncode == 1
-    assert f"was moved to {named}: serve that one instead" in again.stderr
+    assert f"was moved to {named}: use that one instead" in again.stderr
     refused = CliRunner().invoke(main, ["token", "create", "more", "--store", program.store])
     assert refused.exit_code == 1
-    assert "serve that one" in refused.output
+    assert "use that one" in refused.output
+    kept = program.folder / "of-the-old-one.db"
+    refused = CliRunner().invoke(main, ["backup", str(kept), "--store", program.store])
+    if not program.store.startswith("postgresql:"):  # which is not backed up by a command
+        assert "use that one" in refused.output
+    assert refused.exit_code == 1
+    assert not kept.exists()
 
     old, program.store = program.store, target
     with program:

@@ -555,6 +555,8 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
         with pytest.raises(StoreUnavailable):
             await door.append(append(STATUSES, records(1)))
     assert len(await data_of(command, STATUSES)) == 2  # to read it is harmless
+    with pytest.raises(StoreRefused, match="was moved to"):
+        await command.check_served()
     await server.close()
     await command.close()
     with pytest.raises(StoreRefused, match="was moved to"):

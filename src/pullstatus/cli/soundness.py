@@ -17,9 +17,9 @@ from pullstatus.cli.master_keys import accepting, lost_option, with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, say_created, store_option, with_store
-from pullstatus.cli.statuses import TRACES
+from pullstatus.cli.statuses import TRACES, UNNOTED
 from pullstatus.clock import wall_ms
-from pullstatus.errors import StoreCorrupt
+from pullstatus.errors import PullstatusError, StoreCorrupt
 from pullstatus.mailbox import done, proving
 from pullstatus.mailbox.done import Task
 from pullstatus.store import (
@@ -164,7 +164,7 @@ def backup(
     traces = _seal(store_url, masters)
     with progress("Copying") as report:
         asyncio.run(backup_store(store_url, target, report))
-    with_store(store_url, lambda store: done.note(store, Task.BACKUP, wall_ms()))
+    noted = _note(store_url)
     made: dict[str, object] = {"backup": click.format_filename(target), "bytes": _bytes(target)}
     if keep is not None:
         removed = prune(target, keep)  # only now: it is whole and sound
@@ -172,6 +172,18 @@ def backup(
     print_json(made)
     if traces:
         raise SystemExit(TRACES)
+    if not noted:
+        raise SystemExit(UNNOTED)
+
+
+def _note(store_url: str) -> bool:
+    """Note in the store that it was backed up now; say where it takes no note, and tell whether."""
+    try:
+        with_store(store_url, lambda store: done.note(store, Task.BACKUP, wall_ms()))
+    except PullstatusError as error:
+        say(f"the backup is whole, but the store takes no note of it: {error}", err=True)
+        return False
+    return True
 
 
 def _bytes(target: Path) -> int | None:

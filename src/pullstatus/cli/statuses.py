@@ -12,12 +12,23 @@ from typing import Final
 
 import click
 
-__all__ = ["FAILED", "INTERRUPTED", "RESTART", "TRACES", "WARNED", "WRONG", "describe", "meanings"]
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "RESTART",
+    "TRACES",
+    "UNNOTED",
+    "WARNED",
+    "WRONG",
+    "describe",
+    "meanings",
+]
 
 FAILED: Final = 1
 WRONG: Final = click.UsageError.exit_code
 WARNED: Final = 3
 TRACES: Final = 3
+UNNOTED: Final = 3
 RESTART: Final = 70
 INTERRUPTED: Final = 130
 
@@ -44,7 +55,10 @@ SEALING: Final[Mapping[int, str]] = {
 OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "acts verify": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
     "audit": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
-    "backup": SEALING,
+    "backup": {
+        UNNOTED: f"{SEALING[TRACES]}; or done, but the store takes no note of it, so that /metrics"
+        " and `doctor` go on telling of the one before",
+    },
     "bench": {0: "all was measured", FAILED: "something could not be"},
     "demo": SERVING,
     "doctor": {

@@ -567,6 +567,14 @@ class Store(Protocol):
         """Figures of the engine's work for this store object since it was opened."""
         ...
 
+    async def check_served(self) -> None:
+        """Refuse a store that no server would serve, as the migration it takes part in has it.
+
+        Raises:
+            StoreRefused: what it held is elsewhere now, or is just being moved.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what was begun, release the files. Calling it again does nothing."""
         ...
@@ -750,6 +758,7 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
     Raises:
         InvalidSetting: no engine has such a URL, or that one is backed up in another way.
         StoreRefused: there is no store, `file` exists or can't be written, or the copy isn't sound.
+        StoreMovedOn: what it held is elsewhere now.
     """
     await copying_engine_of(url).backup(url, file, progress)
 

@@ -18,6 +18,7 @@ import msgspec
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.engines import copying_engine_of, engine_of, moving_engine_of
+from pullstatus.store.gate import check_here
 from pullstatus.store.migration import CLOSING_MAX, Copy, check_empty, counted, enter_target
 from pullstatus.store.scratch import scratch_store
 from pullstatus.store.transfer import (
@@ -73,6 +74,7 @@ async def backup(source: Frozen, file: Path, progress: Progress) -> None:
     """See `backup_store`; `progress` is told applications done and to do."""
     if await asyncio.to_thread(file.exists):
         raise StoreRefused(f"{file} exists already; name a new file")
+    check_here(await source.migration())
     with scratch_store("backup", file.parent) as url:
         target = await moving_engine_of(url).open_end(url, target=True)
         try:

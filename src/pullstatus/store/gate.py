@@ -73,6 +73,16 @@ def check_open(found: Migration | None, *, server: bool) -> None:
         )
 
 
+def check_here(found: Migration | None) -> None:
+    """Refuse a store that is elsewhere now.
+
+    Raises:
+        StoreMovedOn: it is; the text says where.
+    """
+    if found is not None and found.stage is Stage.MOVED:
+        raise StoreMovedOn(_moved_on(found))
+
+
 class Gate:
     """What a store says, as it was seen last by whoever has opened it.
 
@@ -118,8 +128,7 @@ class Gate:
         Raises:
             StoreMovedOn: it is.
         """
-        if self.found is not None and self.found.stage is Stage.MOVED:
-            raise StoreMovedOn(_moved_on(self.found))
+        check_here(self.found)
 
     def refusal(self) -> StoreSealed | None:
         """What is said to all that is asked; None: it may be done.
@@ -145,4 +154,4 @@ class Gate:
 
 
 def _moved_on(found: Migration) -> str:
-    return f"what this store held was moved to {found.peer}: serve that one instead"
+    return f"what this store held was moved to {found.peer}: use that one instead"

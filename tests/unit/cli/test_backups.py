@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,38 @@ def test_a_new_backup_lets_the_oldest_go_once_it_is_sound(tmp_path: Path) -> Non
     assert told["removed"] == [str(old)]
     assert list(folder.iterdir()) == [Path(told["backup"])]
     assert Path(told["backup"]).stat().st_size == told["bytes"]
+
+
+def test_a_backup_that_the_store_takes_no_note_of_is_one_of_those_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in a folder that its user only reads, or one that is sealed to be moved."""
+    store, folder = tmp_path / "mailboxes.db", tmp_path / "backups"
+    CliRunner().invoke(main, ["app", "create", "1400006666", "--store", f"sqlite:///{store}"])
+    folder.mkdir()
+    assert backup(str(tmp_path / "first.db"), store=store).exit_code == 0
+    monkeypatch.setattr("pullstatus.store.sqlite.engine.can_only_be_read", lambda _path: True)
+    for day in range(1, 4):
+        monkeypatch.setattr("pullstatus.cli.soundness.wall_ms", lambda day=day: DAY_MS * day)
+        made = backup("--into", str(folder), "--keep", "2", store=store)
+        assert made.exit_code == 3
+        assert "the backup is whole, but the store takes no note of it" in made.stderr
+        assert Path(json.loads(made.stdout)["backup"]).exists()
+    assert sorted(folder.iterdir()) == [backup_in(folder, DAY_MS * day) for day in (2, 3)]
+
+
+def test_a_store_that_was_moved_away_is_not_backed_up(tmp_path: Path) -> None:
+    """By its name the copy would be the newest there is, of what is long out of date."""
+    store, folder, new = (tmp_path / name for name in ("mailboxes.db", "backups", "new.db"))
+    CliRunner().invoke(main, ["app", "create", "1400006666", "--store", f"sqlite:///{store}"])
+    folder.mkdir()
+    shutil.copy2(f"{store}-master-key", f"{new}-master-key")
+    ends = ("--from", f"sqlite:///{store}", "--to", f"sqlite:///{new}")
+    assert CliRunner().invoke(main, ["migrate", *ends]).exit_code == 0
+    refused = backup("--into", str(folder), "--keep", "1", store=store)
+    assert refused.exit_code == 1
+    assert f"was moved to sqlite:///{new}: use that one instead" in refused.stderr
+    assert list(folder.iterdir()) == []
 
 
 def test_what_to_write_is_said_once(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ async def look(url: str, masters: Masters | None) -> tuple[Look | None, list[Fin
     try:
         store = await read_store(url)
         try:
+            await store.check_served()
             found = await _look(store)
             findings = standing(found)
             if masters is not None:

@@ -283,6 +283,10 @@ class JetStreamStore(SharedStore):
             await self._writer.submit(Enter(opened, found))
         return self._gate.found
 
+    async def check_served(self) -> None:
+        """See `Store.check_served`."""
+        check_open(self._gate.found, server=True)
+
     async def enter(
         self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
     ) -> bool:

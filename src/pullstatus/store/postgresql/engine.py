@@ -210,6 +210,10 @@ class PostgresStore(SharedStore):
         rows = await self._reads.ask("SELECT state FROM pullstatus.transfer")
         return decoded(rows[0][0]) if rows else None
 
+    async def check_served(self) -> None:
+        """See `Store.check_served`."""
+        check_open(await self.migration(), server=True)
+
     async def enter(
         self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
     ) -> bool:

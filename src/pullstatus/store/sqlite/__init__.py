@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pullstatus.store.gate import check_here
 from pullstatus.store.sqlite import copies, place
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore, real
@@ -135,6 +136,7 @@ async def backup(url: str, file: Path, progress: Progress) -> None:
     location = parse_url(url)
     store = await SqliteStore.open(location, create=False)  # refuses what is not safe to copy
     try:
+        check_here(await store.migration())
         await asyncio.to_thread(copies.backup, store.path, file, progress)
     finally:
         await store.close()

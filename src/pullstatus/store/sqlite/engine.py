@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused, StoreSealed
+from pullstatus.store.gate import check_open
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.messages import Watch
 from pullstatus.store.gathering.operations import Enter, Mark, Replace
@@ -253,6 +254,10 @@ class SqliteStore(GatheredStore):
     async def migration(self) -> Migration | None:
         """See `Transfer.migration`."""
         return await self._reads.ask(gate.read)
+
+    async def check_served(self) -> None:
+        """See `Store.check_served`."""
+        check_open(await self.migration(), server=True)
 
     async def enter(
         self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
