@@ -159,6 +159,16 @@ def test_keys_and_tokens_have_their_time(tmp_path: Path) -> None:
     assert shown["feeder"]["last_used"] is None
     assert shown["expiring"]["last_used_from"] == "127.0.0.1"
     assert seconds(shown["expiring"]["last_used"]) <= time.time()
+    for option in ("--not-before", "--old-until"):
+        told = bad(tmp_path, "app", "rotate-key", number, option, "2h", exit_status=2)
+        assert "a time to come is like" in told
+    told = bad(tmp_path, "token", "create", "early", "--expires", "2h", exit_status=2)
+    assert "a time to come is like" in told
+    gone = ("--old-until", "2026-01-31", "--store", program.store)
+    told = bad(tmp_path, "app", "rotate-key", number, *gone)
+    assert "--drop-old ends the old key at once" in told
+    keys = program.cli("app", "show", number, "--json")["appkeys"]
+    assert [key["not_after"] for key in keys] == [None, seconds_of(later)]
     both = ("--drop-old", "--old-until", later)
     assert "exclude" in bad(tmp_path, "app", "rotate-key", number, *both, exit_status=2)
 

@@ -335,9 +335,13 @@ async def rotate_key(
     Raises:
         UnknownApplication: there is none of that number.
         InvalidSetting: `appkey` is none, or would end the newest key; or before the last key begins
-            there would be a time without a good one.
+            there would be a time without a good one; or the key before is to have ended by now.
         AlreadyExists: `appkey` is live already.
     """
+    if ends_by(old_until_ms, by.now_ms):
+        raise InvalidSetting(
+            "--old-until names a time to come; --drop-old ends the old key at once"
+        )
     made = by.random_hex(limits.APPKEY_CHARS // 2) if appkey is None else check_appkey(appkey)
     key = AppKey(made, by.now_ms, by.random_hex(KEY_ID_BYTES), not_before_ms=max(0, not_before_ms))
     used = await store.marks(key_marks(sdkappid))

@@ -18,7 +18,7 @@ from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
-from pullstatus.cli.periods import Moment
+from pullstatus.cli.periods import MomentToCome
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
@@ -487,14 +487,14 @@ def set_app(
 @click.option(
     "--not-before",
     "not_before_ms",
-    type=Moment(),
+    type=MomentToCome(),
     default=0,
     help="The new key is good from then on: 2026-11-23T04:00 (UTC).",
 )
 @click.option(
     "--old-until",
     "old_until_ms",
-    type=Moment(),
+    type=MomentToCome(),
     help="The old key ends by itself then: 2026-11-30T04:00 (UTC).",
 )
 @store_option
@@ -610,7 +610,7 @@ def token_group() -> None:
 @click.option(
     "--expires",
     "not_after_ms",
-    type=Moment(),
+    type=MomentToCome(),
     help="When it ends to be good: 2027-11-23T04:00 (UTC). Without it: never.",
 )
 @signature_key_option

@@ -40,6 +40,18 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
             self.fail("a time is like 2026-11-23T04:00 (UTC), or how long ago, like 90m or 2d")
 
 
+class MomentToCome(Moment):
+    """A time at which something is to begin or to end: ISO 8601, and not how long ago."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Unix milliseconds."""
+        if isinstance(value, str) and AGO.fullmatch(value):
+            self.fail("that is so long ago; a time to come is like 2027-01-31T00:00 (UTC)")
+        return super().convert(value, param, ctx)
+
+
 def _parsed(text: str) -> datetime:
     """In UTC, where it is of the years 1 to 9999: ValueError or OverflowError otherwise."""
     if ago := AGO.fullmatch(text):

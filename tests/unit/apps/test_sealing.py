@@ -703,6 +703,8 @@ def test_rotation_leaves_no_time_without_a_key() -> None:
         ):
             with pytest.raises(InvalidSetting, match="before the new one begins"):
                 await rotate(**gap)
+        with pytest.raises(InvalidSetting, match="a time to come"):
+            await rotate(old_until_ms=NOW_MS)
         rotated = await rotate(not_before_ms=NOW_MS + 5, old_until_ms=NOW_MS + 9)
         new, old = rotated.appkeys
         assert (new.not_before_ms, new.not_after_ms) == (NOW_MS + 5, None)
