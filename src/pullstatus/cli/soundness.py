@@ -221,8 +221,8 @@ def _seal(store_url: str, masters: Masters) -> bool:
 def rewrite(store_url: str) -> None:
     """Write the store's files anew, so that nothing is left in them of what was removed.
 
-    Needed only where a command says so. It takes twice the room of the store for a while; who
-    writes meanwhile waits, so a large store is not rewritten beside its server.
+    Needed only where a command says so. It takes twice the room of the store for a while, in
+    its own folder; who writes meanwhile waits, so a large store is not rewritten beside its server.
     """
 
     async def work(store: Store) -> None:

@@ -14,6 +14,7 @@ from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store import Change, audit_store, open_store, rewrite_store
 from pullstatus.store.sqlite import pairing, rewriting
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.place import ServerLock
 from tests.store.build import (
     NOW_MS,
@@ -128,6 +129,38 @@ async def test_a_large_store_is_not_rewritten_beside_its_server(
     await rewrite_store(url)
 
 
+async def test_the_copy_on_the_way_of_a_large_store_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the room for it is, and no other disk gets to see what is in the store."""
+    monkeypatch.setattr(limits, "REWRITE_BESIDE_BYTES_MAX", 1)
+    path = tmp_path / "store.db"
+    store = await open_store(sqlite_url(path))
+    for number in range(100):
+        await store.change(Change(f"a{number:03}", b"." * 10_000, None))
+    await store.close()
+    held: set[str] = set()
+
+    def look() -> bool:
+        for handle in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                held.add(str(handle.readlink()))
+        return False
+
+    def watched(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+        connection = open_writer(path, vfs=vfs)
+        connection.pragma("cache_size", -100)
+        connection.set_progress_handler(look, 100)
+        return connection
+
+    monkeypatch.setattr(rewriting, "open_writer", watched)
+    await rewrite_store(sqlite_url(path))
+    assert any(name.startswith(f"{path}-temporary-") for name in held)
+    assert not any("etilqs" in name for name in held), "SQLite's in the usual folder"
+    assert names(tmp_path) == ["store.db"]
+    assert (await audit_store(sqlite_url(path), no_progress)).findings == []
+
+
 async def test_no_store_is_made_by_rewriting_one(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="there is no store"):
         await rewrite_store(sqlite_url(tmp_path / "store.db"))
@@ -146,6 +179,7 @@ async def test_a_full_disk_changes_nothing(opener: Opener, url: str) -> None:
             return super().execute(statement, *more, **named)  # type: ignore[arg-type]
 
     path = Path(url.removeprefix("sqlite:///").partition("?")[0])
-    with contextlib.closing(Full(str(path))) as connection, pytest.raises(StoreFull):
+    full = pytest.raises(StoreFull, match=f"no space is left in {path.parent}")
+    with contextlib.closing(Full(str(path))) as connection, full:
         await asyncio.to_thread(rewriting.rewrite, connection)
     assert await data_of(store, STATUSES) == entries

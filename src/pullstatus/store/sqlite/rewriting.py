@@ -7,6 +7,7 @@ was removed before that setting was there. The log has it, too, until others are
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.connection import BUSY_MS, file_bytes, open_writer
 from pullstatus.store.sqlite.log import translated
 from pullstatus.store.sqlite.stamp import lock_file
+from pullstatus.store.sqlite.temporary import beside
 
 TRUNCATE_TRIES = 10  # of a moment each, in which nobody reads what the log still holds
 TRUNCATE_MS = 500
@@ -27,7 +29,7 @@ TRUNCATE_MS = 500
 def rewrite_file(path: Path, *, serving: bool) -> None:
     """Write the file at `path` anew, and empty its log.
 
-    It takes as much room again, twice, and whoever commits meanwhile waits.
+    It takes as much room again, twice, in the file's folder, and whoever commits meanwhile waits.
 
     Args:
         serving: refuse it where that would hold up a server for long.
@@ -37,16 +39,18 @@ def rewrite_file(path: Path, *, serving: bool) -> None:
         StoreUnavailable: it could not be done now; nothing has changed.
     """
     size = file_bytes(path)
-    if serving and size > limits.REWRITE_BESIDE_BYTES_MAX and is_served(path):
+    large = size > limits.REWRITE_BESIDE_BYTES_MAX
+    if serving and large and is_served(path):
         raise StoreRefused(
             f"{path} has {size >> 20} MiB, and writing it anew would hold up its server for long:"
             " stop that, and run `pullstatus rewrite`"
         )
-    connection = open_writer(path)
-    try:
-        rewrite(connection, in_memory=size <= limits.REWRITE_BESIDE_BYTES_MAX)
-    finally:
-        pairing.close(connection)
+    with beside(path) if large else contextlib.nullcontext() as files:
+        connection = open_writer(path, vfs=files)
+        try:
+            rewrite(connection, in_memory=not large)
+        finally:
+            pairing.close(connection)
 
 
 def rewrite(connection: apsw.Connection, *, in_memory: bool = True) -> None:
@@ -60,7 +64,10 @@ def rewrite(connection: apsw.Connection, *, in_memory: bool = True) -> None:
         try:
             connection.execute("VACUUM")
         except apsw.FullError as error:
-            raise StoreFull("no space is left to write the store anew; free some") from error
+            folder = Path(connection.filename).parent
+            raise StoreFull(
+                f"no space is left in {folder} to write the store anew; free some"
+            ) from error
         pairing.fold(connection)
         _empty_log(connection)
 
