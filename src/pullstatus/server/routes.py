@@ -28,7 +28,7 @@ from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.figures import Connections, Figures, Standing, Unpulled, render_in_steps
+from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
     BATCHES,
     HELD_S,
@@ -52,6 +52,7 @@ from pullstatus.server.http import (
 from pullstatus.server.inbound import CALLBACKS, CallbackDoor, InboundDoor
 from pullstatus.server.ingest import LATE, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
+from pullstatus.server.metrics import Connections, Standing, Unpulled, render_in_steps
 from pullstatus.server.openapi import CALLBACK, GATEWAY, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.parts import Parts
 from pullstatus.server.questions import QUESTIONS, QuestionCall

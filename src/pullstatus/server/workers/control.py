@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from pullstatus.errors import StoreFailed
-from pullstatus.server.figures import Connections
 from pullstatus.server.logs import LogLines
+from pullstatus.server.metrics import Connections
 from pullstatus.server.serve import ServeOptions
 from pullstatus.store import Share, UnderWay
 from pullstatus.store.gathering.frames import frame

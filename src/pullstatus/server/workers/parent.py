@@ -15,9 +15,10 @@ import structlog
 
 from pullstatus.apps import Registry
 from pullstatus.server.budget import Budget
-from pullstatus.server.figures import Connections, Figures, Standing
+from pullstatus.server.figures import Figures
 from pullstatus.server.listener import Listener
 from pullstatus.server.logs import LogLines
+from pullstatus.server.metrics import Connections, Standing
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.stall import NotReady, Stall
