@@ -383,7 +383,47 @@ class _Only(Collector):
 
 
 def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
-    engine, totals = standing.engine, standing.totals
+    yield from _of_records(figures)
+    yield from _of_pulls(figures, standing.held)
+    yield from _of_calls(figures)
+    yield from _of_questions(figures)
+    yield from _of_batches(figures)
+    yield _by(
+        "pullstatus_requests_refused",
+        "Requests that no call took: no HTTP, no such address, or a head that is refused; by HTTP"
+        " status, which is 200 for an unknown call of v5.",
+        "status",
+        figures.refused,
+    )
+    yield from _failed_tries(figures, standing.tries)
+    yield _by(
+        "pullstatus_connections_cut",
+        "Connections closed since a deadline had passed, or too few bytes had come or were taken;"
+        " by the name of that in the list of limits.",
+        "deadline",
+        figures.cut,
+    )
+    yield from _of_the_store(standing.under_way)
+    yield from _of_connections(standing.connections)
+    yield from _of_the_budget(standing.budget)
+    if standing.totals is not None:
+        yield from _of_mailboxes(figures, standing.totals, standing)
+    yield CounterMetricFamily(
+        "pullstatus_pages_given_again",
+        "Pages handed out again to the reader that has them in hand, after a lost answer or a"
+        " restart, or since two programs come under one name.",
+        figures.pages_given_again,
+    )
+    yield from _of_callbacks(figures)
+    yield from _of_the_engine(standing.engine)
+    yield from _of_care(standing)
+    yield from _of_the_cluster(figures, standing.health)
+    yield _of_the_log(standing.log)
+    yield from _of_workers(standing)
+    yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})
+
+
+def _of_records(figures: Figures) -> Iterator[Metric]:
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
@@ -403,23 +443,24 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield repaired
     yield records_out
 
-    yield _by("pullstatus_pulls", "Pulls answered.", "result", figures.pulls)
 
+def _of_pulls(figures: Figures, held: int) -> Iterator[Metric]:
+    yield _by("pullstatus_pulls", "Pulls answered.", "result", figures.pulls)
     yield CounterMetricFamily(
         "pullstatus_pulls_dropped",
         "Pulls whose peer had gone before they reached the store, or while they waited for a"
         " record: nothing was consumed.",
         figures.pulls_dropped,
     )
-
     yield CounterMetricFamily(
         "pullstatus_pulls_signed_again",
         "Pulls that were let in with a signature that had come before; the log tells whose.",
         figures.replays.total,
     )
+    yield GaugeMetricFamily("pullstatus_pulls_held", "Pulls that wait for a record.", held)
 
-    yield GaugeMetricFamily("pullstatus_pulls_held", "Pulls that wait for a record.", standing.held)
 
+def _of_calls(figures: Figures) -> Iterator[Metric]:
     unanswered = CounterMetricFamily(
         "pullstatus_unanswered",
         "Requests whose outcome is not known, and whose connection was closed. Alert on any.",
@@ -439,6 +480,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield unanswered
     yield seconds
 
+
+def _of_questions(figures: Figures) -> Iterator[Metric]:
     questions = CounterMetricFamily(
         "pullstatus_questions",
         "Questions answered, which take nothing, by call and result.",
@@ -447,16 +490,15 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     for (call, result), count in sorted(figures.questions.items()):
         questions.add_metric([call, str(result)], count)
     yield questions
-
-    api3 = CounterMetricFamily(
+    yield _by(
         "pullstatus_api3_calls",
         "Calls of API 3.0 answered, by the code of their error; none: they worked.",
-        labels=["code"],
+        "code",
+        figures.api3,
     )
-    for code, count in sorted(figures.api3.items()):
-        api3.add_metric([code], count)
-    yield api3
 
+
+def _of_batches(figures: Figures) -> Iterator[Metric]:
     batches = CounterMetricFamily(
         "pullstatus_batches",
         "Batches answered, by door and HTTP status.",
@@ -465,7 +507,6 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     for (door, http_status), count in sorted(figures.batches.items()):
         batches.add_metric([door, str(http_status)], count)
     yield batches
-
     yield _by(
         "pullstatus_batches_dropped",
         "Batches whose peer had gone before they were whole, or reached the store: nothing was"
@@ -474,36 +515,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         figures.batches_dropped,
     )
 
-    yield _by(
-        "pullstatus_requests_refused",
-        "Requests that no call took: no HTTP, no such address, or a head that is refused; by HTTP"
-        " status, which is 200 for an unknown call of v5.",
-        "status",
-        figures.refused,
-    )
 
-    yield from _failed_tries(figures, standing.tries)
-
-    yield _by(
-        "pullstatus_connections_cut",
-        "Connections closed since a deadline had passed, or too few bytes had come or were taken;"
-        " by the name of that in the list of limits.",
-        "deadline",
-        figures.cut,
-    )
-
-    yield from _of_the_store(standing.under_way)
-    yield from _of_connections(standing.connections)
-    yield from _of_the_budget(standing.budget)
-
-    if totals is not None:
-        yield from _of_mailboxes(figures, totals, standing)
-    yield CounterMetricFamily(
-        "pullstatus_pages_given_again",
-        "Pages handed out again to the reader that has them in hand, after a lost answer or a"
-        " restart, or since two programs come under one name.",
-        figures.pages_given_again,
-    )
+def _of_callbacks(figures: Figures) -> Iterator[Metric]:
     items = CounterMetricFamily(
         "pullstatus_source_items",
         "Items that gateways sent by their own callbacks, by source and what became of them;"
@@ -518,6 +531,9 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "What could not be read of callbacks and was put aside, repeats included.",
         figures.parked,
     )
+
+
+def _of_the_engine(engine: Engine) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
     )
@@ -545,8 +561,9 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         engine.commits,
         engine.operations,
     )
-    yield from _of_care(standing)
-    yield from _of_the_cluster(figures, standing.health)
+
+
+def _of_the_log(log: LogLines) -> Metric:
     lines = CounterMetricFamily(
         "pullstatus_log_lines",
         "Lines of the log: written; summed, since many of their kind came in that second; or"
@@ -554,8 +571,11 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         labels=["fate"],
     )
     for fate in LogLines.__struct_fields__:
-        lines.add_metric([fate], getattr(standing.log, fate))
-    yield lines
+        lines.add_metric([fate], getattr(log, fate))
+    return lines
+
+
+def _of_workers(standing: Standing) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_workers", "Processes that answer requests.", standing.workers
     )
@@ -564,7 +584,6 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "Such processes that ended unasked and were replaced. Alert on any.",
         standing.workers_ended,
     )
-    yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})
 
 
 def _failed_tries(figures: Figures, tries: Tries) -> Iterator[Metric]:
