@@ -65,6 +65,7 @@ _FILES: Sequence[tuple[str, Layer]] = (
     ("pullstatus/server/guesses.py", Layer.CHECKS),
     ("pullstatus/server/v5.py", Layer.CALL),
     ("pullstatus/server/signed.py", Layer.CALL),
+    ("pullstatus/server/doors.py", Layer.CALL),
     ("pullstatus/server/ingest.py", Layer.CALL),
     ("pullstatus/server/figures.py", Layer.CALL),
     ("pullstatus/server/words.py", Layer.CALL),

@@ -49,6 +49,16 @@ from pullstatus.receipts.source import Answer, Source, builtin
 from pullstatus.records import Kind
 from pullstatus.server import eager
 from pullstatus.server.at_once import BEGUN, Later, Said
+from pullstatus.server.doors import (
+    RETRY_LATER,
+    BegunBatch,
+    Client,
+    ParkingDoor,
+    Problem,
+    address_of,
+    another_owner,
+    check_owner,
+)
 from pullstatus.server.figures import OTHER
 from pullstatus.server.http import (
     INBOUND,
@@ -60,16 +70,6 @@ from pullstatus.server.http import (
     gone_after,
     lines_of,
     share_of,
-)
-from pullstatus.server.ingest import (
-    RETRY_LATER,
-    BegunBatch,
-    Client,
-    ParkingDoor,
-    Problem,
-    address_of,
-    another_owner,
-    check_owner,
 )
 from pullstatus.server.proofs import unproven, unproven_reports
 from pullstatus.server.whole import Whole

@@ -28,6 +28,7 @@ from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
+from pullstatus.server.doors import LATE
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
     BATCHES,
@@ -50,7 +51,7 @@ from pullstatus.server.http import (
     whose,
 )
 from pullstatus.server.inbound import CALLBACKS, CallbackDoor, InboundDoor
-from pullstatus.server.ingest import LATE, IngestDoor
+from pullstatus.server.ingest import IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.metrics import Connections, Standing, Unpulled, render_in_steps
 from pullstatus.server.openapi import CALLBACK, GATEWAY, INGEST, OPENAPI_PATH, openapi
