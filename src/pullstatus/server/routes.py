@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -84,6 +84,9 @@ NO_SUCH_CALL: Final = "no such call; there is " + ", ".join(
 )
 _METRICS: Final = "/metrics"
 DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
+
+Call = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""Answers one request."""
 
 
 class Routes:
@@ -268,38 +271,33 @@ class Routes:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
+        call: Call
         if scope["method"] == "TRACE":
-            name = self._note(scope, 405, METHOD_NOT_ALLOWED)
-            detail = "TRACE is not served"
-            headers = [(b"allow", ", ".join(self._methods(path)).encode()), name]
-            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
-        elif path == PULL_PATH:
-            began = _began_s(scope)
-            await self._pull(scope, receive, send)
-            self.figures.seconds["pull"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+            await self._refuse_trace(scope, send)
+            return
+        if path == PULL_PATH:
+            name, call = "pull", self._pull
         elif path in QUESTIONS:
-            began = _began_s(scope)
-            await self._questions(scope, receive, send)
-            self.figures.seconds["question"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+            name, call = "question", self._questions
         elif path == ABOUT_PATH and is_action(scope):
-            began = _began_s(scope)
-            await self._api3(scope, receive, send)
-            self.figures.seconds["api3"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+            name, call = "api3", self._api3
         elif path.startswith(BATCHES):
-            began = _began_s(scope)
-            await self._ingest(scope, receive, send)
-            self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+            name, call = "ingest", self._ingest
         elif path.startswith(CALLBACKS):
-            began = _began_s(scope)
-            await self._callback(scope, receive, send)
-            answered_s: float = scope.get(LATE) or perf_counter()
-            self.figures.seconds["callbacks"].add(answered_s - began - scope.get(HELD_S, 0.0))
+            name, call = "callbacks", self._callback
         elif path.startswith(INBOUND):
-            began = _began_s(scope)
-            await self.inbound(scope, receive, send)
-            answered_s = scope.get(LATE) or perf_counter()
-            self.figures.seconds["in"].add(answered_s - began - scope.get(HELD_S, 0.0))
-        elif path.startswith("/v5/"):
+            name, call = "in", self.inbound
+        else:
+            await self._answer_untimed(scope, receive, send)
+            return
+        began_s: float = scope[BEGUN].began_s if BEGUN in scope else perf_counter()
+        await call(scope, receive, send)
+        answered_s: float = scope.get(LATE) or perf_counter()
+        self.figures.seconds[name].add(answered_s - began_s - scope.get(HELD_S, 0.0))
+
+    async def _answer_untimed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is none of the calls above: few ask for it."""
+        if scope["path"].startswith("/v5/"):
             name = self._note(scope, 200, NO_SUCH_ADDRESS)
             body = answer.failure(Result.UNKNOWN_PATH, NO_SUCH_CALL)
             await respond(scope, send, 200, [JSON, NO_STORE, name], body)
@@ -307,6 +305,12 @@ class Routes:
             await self._elsewhere(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
+
+    async def _refuse_trace(self, scope: Scope, send: Send) -> None:
+        name = self._note(scope, 405, METHOD_NOT_ALLOWED)
+        headers = [(b"allow", ", ".join(self._methods(scope["path"])).encode()), name]
+        detail = "TRACE is not served"
+        await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
 
     def _methods(self, path: str) -> Sequence[str]:
         """Those that a path takes."""
@@ -425,9 +429,3 @@ class Routes:
         self.figures.refused[http_status] += 1
         log.info("request refused", status=http_status, reason=reason, **whose(scope))
         return request_id_header(scope)
-
-
-def _began_s(scope: Scope) -> float:
-    """When a request was begun, by perf_counter."""
-    begun: Begun | None = scope.get(BEGUN)
-    return perf_counter() if begun is None else begun.began_s
