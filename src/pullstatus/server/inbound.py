@@ -23,6 +23,8 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, Token
 from pullstatus.apps.values import NOBODY, source_mark
@@ -59,7 +61,7 @@ from pullstatus.server.doors import (
     another_owner,
     check_owner,
 )
-from pullstatus.server.figures import OTHER
+from pullstatus.server.figures import ITEMS, OTHER
 from pullstatus.server.http import (
     INBOUND,
     NO_STORE,
@@ -91,6 +93,46 @@ class _Part(NamedTuple):
 
     live: LiveApplication
     receipts: Receipts
+
+    @property
+    def items(self) -> int:
+        """Records, and what could not be read."""
+        return len(self.receipts.entries) + len(self.receipts.unread)
+
+
+class _Came(NamedTuple):
+    """A request, and what is known of it by the time that it is kept.
+
+    Attributes:
+        name: of its source, as the path has it.
+        source: None: there is none of that name.
+        own: the token's application; None: it is a platform's.
+        names: of sends, as they are heard of for it.
+    """
+
+    scope: Scope
+    token: Token
+    name: str
+    source: Source | None
+    request: Request
+    own: LiveApplication | None
+    names: Names
+
+
+class _Became(msgspec.Struct, gc=False):
+    """How many items of a request became what, in the words of `figures.ITEMS`."""
+
+    stored: int = 0
+    parked: int = 0
+    repeat: int = 0
+    intermediate: int = 0
+    dropped: int = 0
+    pending: int = 0
+
+    @property
+    def new(self) -> int:
+        """Of those that were kept, how many had not come before."""
+        return self.stored + self.parked + self.pending
 
 
 class InboundDoor(ParkingDoor):
@@ -196,7 +238,7 @@ class InboundDoor(ParkingDoor):
     def _answered(self, begun: BegunBatch, new: int) -> Said:
         super()._answered(begun, new)
         repeat = len(begun.receipts.entries) - new
-        self._tally(begun.token, begun.source, stored=new, repeat=repeat)
+        self._tally(begun.token, begun.source, _Became(stored=new, repeat=repeat))
         _, *said = _answer(begun.source, {begun.receipts.kind})
         headers, body = _said(*said)
         return lines_of(headers), body
@@ -253,7 +295,7 @@ class InboundDoor(ParkingDoor):
 
         new = await self._put(begun.live, begun.receipts, put, failed)
         count = len(begun.receipts.entries)
-        self._tally(begun.token, begun.source, stored=new, repeat=count - new)
+        self._tally(begun.token, begun.source, _Became(stored=new, repeat=count - new))
         return count
 
     async def _take_of(
@@ -272,13 +314,14 @@ class InboundDoor(ParkingDoor):
                 receipts = await self._records(source, request, own, names)
             if own is not None and source is not None and receipts is not None:
                 scope[_ANSWER] = _answer(source, {receipts.kind})
-                return await self._keep_records(scope, token, source, request, receipts, own)
+                came = _Came(scope, token, name, source, request, own, names)
+                return await self._keep_records(came, _Part(own, receipts))
             reports = await self._reports(source, request, token)
             if source is not None and itemwise:
                 fault = partial(self._fault_of_reports, source, reports)
                 token = await self._prove(token, scope, fault)
             scope[_ANSWER] = _answer(source, {report.kind for report in reports.reports})
-            return await self._keep(scope, token, name, source, request, reports, own, names)
+            return await self._keep(_Came(scope, token, name, source, request, own, names), reports)
         finally:
             timer.cancel()
 
@@ -371,105 +414,58 @@ class InboundDoor(ParkingDoor):
             return self._read_usual(source, request, sdkappid)
         return await self._slices.do(read_records(request), sdkappid, long=long)
 
-    async def _keep_records(
-        self,
-        scope: Scope,
-        token: Token,
-        source: Source,
-        request: Request,
-        receipts: Receipts,
-        own: LiveApplication,
-    ) -> int:
+    async def _keep_records(self, came: _Came, part: _Part) -> int:
         """Store and park records of an application; returns how many there were."""
-        stored = parked = 0
-        if receipts.unread:
-            new = await self._park(scope, token, own, request, receipts, source.name)
-            stored, parked = new.records, new.items
-        elif receipts.entries:
-            stored = await self._put(
-                own, receipts, partial(self._store_records, receipts, token, scope)
-            )
-        count = len(receipts.entries)
-        repeat = count + len(receipts.unread) - stored - parked
-        self._tally(token, source, stored=stored, parked=parked, repeat=repeat)
-        return count
+        became = _Became()
+        await self._keep_part(came, part, became)
+        became.repeat = part.items - became.new
+        self._tally(came.token, came.source, became)
+        return len(part.receipts.entries)
 
-    async def _keep(
-        self,
-        scope: Scope,
-        token: Token,
-        name: str,
-        source: Source | None,
-        request: Request,
-        reports: Reports,
-        own: LiveApplication | None,
-        names: Names,
-    ) -> int:
+    async def _keep_part(self, came: _Came, part: _Part, became: _Became) -> None:
+        """Store and park a part; what is new of it is added to what `became` of all."""
+        live, receipts = part
+        if receipts.unread:
+            new = await self._park(came.scope, came.token, live, came.request, receipts, came.name)
+            became.stored += new.records
+            became.parked += new.items
+        elif receipts.entries:
+            put = partial(self._store_records, receipts, came.token, came.scope)
+            became.stored += await self._put(live, receipts, put)
+
+    async def _keep(self, came: _Came, reports: Reports) -> int:
         """Store and park all of it; returns how many records it had."""
+        became = _Became(intermediate=sum(map(_passes, reports.reports)))
         unread = list(reports.unread)
         parts: list[_Part] = []
-        dropped = put_aside = stored = parked = pending = 0
-        if source is not None and reports.reports:
-            owns = await self._owned(reports.reports, token, source, own, names)
-            dropped = sum(each.dropped for each in owns)
+        put_aside = 0
+        if came.source is not None and reports.reports:
             told: Sequence[Report] = reports.reports
-            park_later = partial(
-                parking.item_of,
-                form=name,
-                request=request,
-                address=address_of(scope),
-                sender=token.name,
-                now_ms=self._now_ms(),
-            )
-            asked = Asked(address_of(scope), request.method, request.query, request.content_type)
-            aside, pending = await self._put_aside(
-                scope, token, source, told, owns, park_later, asked
-            )
+            owns = await self._owned(came, came.source, told)
+            became.dropped = sum(each.dropped for each in owns)
+            aside, became.pending = await self._put_aside(came, came.source, told, owns)
             if aside:
                 put_aside = len(aside)
                 rest = [place for place in range(len(owns)) if place not in aside]
                 told, owns = [told[each] for each in rest], [owns[each] for each in rest]
             unread += _nobodys(told, owns)
-            long = len(request.body) > limits.USUAL_BODY_BYTES
-            steps = _parts(told, owns, source, request.arrived_s)
-            parts = await self._slices.do(steps, _owner(token), long=long)
-        if own is None:
-            if unread:
-                parked += await self._park_nobodys(scope, token, name, request, unread)
-        elif unread:
-            parts.append(_Part(own, Receipts(Kind.DELIVERY_STATUS, [], [], unread=tuple(unread))))
-        count = 0
-        for live, receipts in parts:
-            count += len(receipts.entries)
-            if receipts.unread:
-                new = await self._park(scope, token, live, request, receipts, name)
-                stored, parked = stored + new.records, parked + new.items
-            elif receipts.entries:
-                stored += await self._put(
-                    live, receipts, partial(self._store_records, receipts, token, scope)
-                )
-        items = count + put_aside + sum(len(part.receipts.unread) for part in parts)
-        self._tally(
-            token,
-            source,
-            stored=stored,
-            parked=parked,
-            repeat=items + (len(unread) if own is None else 0) - stored - parked - pending,
-            intermediate=sum(map(_passes, reports.reports)),
-            dropped=dropped,
-            pending=pending,
-        )
-        return count + put_aside
+            long = len(came.request.body) > limits.USUAL_BODY_BYTES
+            steps = _parts(told, owns, came.source, came.request.arrived_s)
+            parts = await self._slices.do(steps, _owner(came.token), long=long)
+        if unread:
+            receipts = Receipts(Kind.DELIVERY_STATUS, [], [], unread=tuple(unread))
+            if came.own is None:
+                parts.insert(0, _Part(parking.NOBODYS, receipts))
+            else:
+                parts.append(_Part(came.own, receipts))
+        for part in parts:
+            await self._keep_part(came, part, became)
+        became.repeat = put_aside + sum(part.items for part in parts) - became.new
+        self._tally(came.token, came.source, became)
+        return put_aside + sum(len(part.receipts.entries) for part in parts)
 
     async def _put_aside(
-        self,
-        scope: Scope,
-        token: Token,
-        source: Source,
-        reports: Sequence[Report],
-        owns: Sequence[Owned],
-        park_later: Callable[[Unread], parking.Item],
-        asked: Asked,
+        self, came: _Came, source: Source, reports: Sequence[Report], owns: Sequence[Owned]
     ) -> tuple[set[int], int]:
         """Put aside what waits for its name or for other parts.
 
@@ -488,6 +484,7 @@ class InboundDoor(ParkingDoor):
             or any(report.part for report in reports)
         ):
             return set(), 0
+        asked = _asked(came)
         for place, (report, each) in enumerate(zip(reports, owns, strict=True)):
             if each.live is None and (not each.unmatched or report.kind is Kind.REPLY):
                 continue
@@ -496,13 +493,13 @@ class InboundDoor(ParkingDoor):
             if waits_for(report, each.name, named=naming[sdkappid], is_owned=is_owned):
                 item = Item(
                     source=source.name,
-                    token=token.name,
+                    token=came.token.name,
                     at_ms=now_ms,
                     report=report,
                     whose=each.whose if each.live else Whose(nationcode_of(report.kind, source)),
                     owner=each.live.application.owner if each.live else "",
                     name=each.name,
-                    unowned=None if each.live else park_later(_nobodys_of(report, each)),
+                    unowned=None if each.live else _park_later(came, report, each, now_ms),
                     asked=asked,
                 )
                 if fits(item):
@@ -510,12 +507,12 @@ class InboundDoor(ParkingDoor):
         aside: set[int] = set()
         new = 0
         for sdkappid, items in found.items():
-            room = await self._room_of(sdkappid, token, len(items), now_ms)
+            room = await self._room_of(sdkappid, came.token, len(items), now_ms)
             places = [*items][:room]
             live = owns[next(iter(items))].live or parking.NOBODYS
             if places:
                 some = [items[place] for place in places]
-                new += await self._put(live, None, partial(self._wait, some, token, scope))
+                new += await self._put(live, None, partial(self._wait, some, came))
                 aside.update(places)
         return aside, new
 
@@ -535,64 +532,47 @@ class InboundDoor(ParkingDoor):
         except StoreUnavailable as error:
             raise self._put_off(error) from error
 
-    async def _wait(
-        self, items: Sequence[Item], token: Token, scope: Scope, live: LiveApplication
-    ) -> int:
+    async def _wait(self, items: Sequence[Item], came: _Came, live: LiveApplication) -> int:
         done = await wait(
             self._store,
             live,
             items,
-            sender=token.name,
+            sender=came.token.name,
             now_ms=self._now_ms(),
             ticket=self._tickets(),
-            gone=partial(gone_after, scope),
+            gone=partial(gone_after, came.scope),
         )
         return done.items
 
-    def _tally(
-        self,
-        token: Token,
-        source: Source | None,
-        *,
-        stored: int = 0,
-        parked: int = 0,
-        repeat: int = 0,
-        intermediate: int = 0,
-        dropped: int = 0,
-        pending: int = 0,
-    ) -> None:
+    def _tally(self, token: Token, source: Source | None, became: _Became) -> None:
         known = OTHER if source is None or source.name not in builtin() else source.name
         items = self._figures.source_items
-        items[known, "stored"] += stored
-        items[known, "parked"] += parked
-        items[known, "repeat"] += repeat
-        items[known, "intermediate"] += intermediate
-        items[known, "dropped"] += dropped
-        items[known, "pending"] += pending
+        for what in ITEMS:
+            if count := getattr(became, what):
+                items[known, what] += count
         if source is not None:
             now_ms = self._now_ms()
-            if stored or pending:
+            if became.stored or became.pending:
                 self._registry.used[source_mark(token, source.name)] = (now_ms, "")
-            counts = {Column.STORED: stored, Column.REPEATS: repeat, Column.PARKED: parked}
+            counts = {
+                Column.STORED: became.stored,
+                Column.REPEATS: became.repeat,
+                Column.PARKED: became.parked,
+            }
             self.traffic.add(token, source.name, now_ms, counts)
 
     async def _owned(
-        self,
-        reports: Sequence[Report],
-        token: Token,
-        source: Source,
-        own: LiveApplication | None,
-        names: Names,
+        self, came: _Came, source: Source, reports: Sequence[Report]
     ) -> Sequence[Owned]:
-        named = await self._is_named(token.sdkappid, self._now_ms())
+        named = await self._is_named(came.token.sdkappid, self._now_ms())
         try:
             return await owned(
-                names,
+                came.names,
                 self._registry,
                 reports,
-                token=token.name,
+                token=came.token.name,
                 source=source,
-                own=own,
+                own=came.own,
                 named=named,
             )
         except StoreUnavailable as error:
@@ -610,19 +590,6 @@ class InboundDoor(ParkingDoor):
             ticket=self._tickets(),
             gone=partial(gone_after, scope),
         )
-
-    async def _park_nobodys(
-        self,
-        scope: Scope,
-        token: Token,
-        name: str,
-        request: Request,
-        unread: Sequence[Unread],
-    ) -> int:
-        """Park it under number 0; returns how much of it is new."""
-        receipts = Receipts(Kind.DELIVERY_STATUS, [], [], unread=tuple(unread))
-        done = await self._park(scope, token, parking.NOBODYS, request, receipts, name)
-        return done.items
 
 
 class CallbackDoor(InboundDoor):
@@ -676,6 +643,23 @@ def _said(content_type: str, body: str) -> tuple[Headers, bytes]:
 def _number(each: Owned) -> int:
     """Of whose application a report is; 0: nobody's yet."""
     return NOBODY if each.live is None else each.live.application.sdkappid
+
+
+def _asked(came: _Came) -> Asked:
+    request = came.request
+    return Asked(address_of(came.scope), request.method, request.query, request.content_type)
+
+
+def _park_later(came: _Came, report: Report, each: Owned, now_ms: int) -> parking.Item:
+    """What is parked of a report if nobody's it stays."""
+    return parking.item_of(
+        _nobodys_of(report, each),
+        form=came.name,
+        request=came.request,
+        address=address_of(came.scope),
+        sender=came.token.name,
+        now_ms=now_ms,
+    )
 
 
 def _nobodys_of(report: Report, each: Owned) -> Unread:
