@@ -73,7 +73,7 @@ PURE = {
     "server/connection_state.py": {"__future__", "enum", "math", "typing", "pullstatus"},
     "turns.py": {"__future__", "collections", "typing"},
     "steps.py": {"__future__", "collections", "typing"},
-    "server/framing.py": {"__future__", "typing", "pullstatus"},
+    "server/framing.py": {"__future__", "pullstatus"},
 }
 
 

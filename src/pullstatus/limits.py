@@ -34,7 +34,7 @@ INTEGER_DIGITS_MAX: Final = 19
 SECRET_ID_CHARS_MAX: Final = 64
 """Characters of a SecretId of API 3.0 as it is sent. Issued ones have 36."""
 
-SERVICE_CHARS_MAX: Final = 255
+SERVICE_BYTES_MAX: Final = 255
 """Bytes of the service in a signature of API 3.0: four of six SDKs put a label of the host's name
 there, and all of one is no longer than that."""
 
@@ -433,6 +433,10 @@ much as a small request."""
 
 CHUNK_BYTES_MIN: Final = 64
 """Bytes of a chunk on average. Senders that know no length send some KiB at a time."""
+
+FRAMING_BYTES_PER_BYTE_MAX: Final = 16
+"""Bytes of sizes of chunks and the like, for each byte of a body: one in chunks of one byte has
+five for each."""
 
 UNKNOWN_MEMBERS_MAX: Final = 64
 """Members of one record beside those that are documented. Carriers add two or three."""

@@ -75,6 +75,9 @@ class KeysLocked(StoreUnavailable):
     """Nothing of what an application or pair signs with can be opened."""
 
 
+CHANGED_AGAIN: Final = "this application is being changed; try again"
+"""What is said where an application was changed at each of `limits.OVERTAKEN_MAX` tries."""
+
 REFUSED: Final = (UnknownApplication, UnknownSecret, NotAdmitted, KeysLocked)
 """What `Admission.check` raises too early if a command has just changed something, or master keys
 are still being read."""

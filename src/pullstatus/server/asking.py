@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
-from pullstatus.apps.admission import Admission, Call, PairCall
-from pullstatus.errors import Overloaded, SettingChanged, StoreUnavailable
+from pullstatus.apps.admission import CHANGED_AGAIN, Admission, Call, PairCall
+from pullstatus.errors import Overloaded, StoreUnavailable
 from pullstatus.server.budget import SAID, Budget, Over
 from pullstatus.server.http import Disconnected, Scope, gone, share_of
 from pullstatus.store import Store, While
@@ -65,7 +65,8 @@ class Asking:
         Raises:
             Overloaded: too much is in hand, of the application or at all.
             Disconnected: the peer went before its turn came.
-            StoreUnavailable: no answer in `limits.QUESTION_S`; the store cannot be read now.
+            StoreUnavailable: no answer in `limits.QUESTION_S`; the store cannot be read now, or
+                what lets the call in is changed at each try.
             UnknownApplication, UnknownSecret, NotAdmitted: it may not any more.
             Exception: whatever `question` raises.
         """
@@ -124,7 +125,7 @@ class Asking:
             if await self._holds(live.while_set) and await self._holds(live.while_proven):
                 return answer
             live = await self._admission.admit_anew(call)
-        raise SettingChanged("this application is being changed; try again")
+        raise StoreUnavailable(CHANGED_AGAIN)
 
     async def _holds(self, condition: While | None) -> bool:
         if condition is None:

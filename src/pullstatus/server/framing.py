@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from pullstatus import limits
-
-FRAMING_MAX: Final = 16
-"""Bytes for each of the body: one in chunks of one byte has five bytes of framing for each."""
 
 
 class Framing:
@@ -49,5 +44,5 @@ class Framing:
             self._framing_bytes = 0
             return True
         self._framing_bytes += size
-        bytes_max = limits.HEADER_BYTES_MAX + limits.CALLBACK_QUERY_BYTES_MAX
-        return self._framing_bytes <= bytes_max + FRAMING_MAX * self.body_bytes
+        free = limits.HEADER_BYTES_MAX + limits.CALLBACK_QUERY_BYTES_MAX
+        return self._framing_bytes <= free + self.body_bytes * limits.FRAMING_BYTES_PER_BYTE_MAX

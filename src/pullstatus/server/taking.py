@@ -16,7 +16,7 @@ import structlog
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import LiveApplication
-from pullstatus.apps.admission import Admission, Call, PairCall, as_of
+from pullstatus.apps.admission import CHANGED_AGAIN, Admission, Call, PairCall, as_of
 from pullstatus.errors import (
     AcknowledgementRefused,
     CallerError,
@@ -230,7 +230,7 @@ class Taking:
                 return await self._answered(asked, asking, scope, said)
             except SettingChanged:
                 asked.live = await self._admission.admit_anew(asked.call)
-        raise StoreUnavailable("this application is being changed; try again")
+        raise StoreUnavailable(CHANGED_AGAIN)
 
     async def _hold(self, asked: Asked, scope: Scope, said: Say) -> Answer:
         """The same, but an empty page is an answer only when nothing came for `wait_s` seconds.

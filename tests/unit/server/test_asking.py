@@ -16,7 +16,6 @@ from pullstatus.apps.values import PAIRS
 from pullstatus.errors import (
     Disabled,
     Overloaded,
-    SettingChanged,
     StoreUnavailable,
     UnknownSecret,
 )
@@ -224,7 +223,7 @@ def test_an_answer_is_of_the_application_as_it_is() -> None:
             asked.revision += 1
 
         asked.refused = None
-        with pytest.raises(SettingChanged):
+        with pytest.raises(StoreUnavailable, match="being changed"):
             await asked.put(overtaken)
         assert asked.asking.count == 0
 

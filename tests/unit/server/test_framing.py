@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from pullstatus import limits
-from pullstatus.server.framing import FRAMING_MAX, Framing
+from pullstatus.server.framing import Framing
 
 FREE: Final = limits.HEADER_BYTES_MAX + limits.CALLBACK_QUERY_BYTES_MAX
 
@@ -23,7 +23,7 @@ def test_body_counts_as_none_and_brings_room() -> None:
     framing = Framing()
     assert framing.fits(FREE)
     framing.body(10)
-    assert framing.fits(10 + 10 * FRAMING_MAX)
+    assert framing.fits(10 + 10 * limits.FRAMING_BYTES_PER_BYTE_MAX)
     assert not framing.fits(1)
 
 
@@ -50,7 +50,7 @@ def test_body_that_began_in_the_read_of_another_brings_its_room() -> None:
     framing.body(10)
     assert framing.fits(5 * FREE)
     assert framing.body_bytes == 10
-    assert framing.fits(FREE + 10 * FRAMING_MAX)
+    assert framing.fits(FREE + 10 * limits.FRAMING_BYTES_PER_BYTE_MAX)
     assert not framing.fits(1)
 
 

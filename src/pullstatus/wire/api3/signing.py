@@ -77,7 +77,7 @@ _USUAL: Final = b";".join(_SIGNED_ALWAYS)
 _AUTHORIZATION: Final = re.compile(
     rb"TC3-HMAC-SHA256[ \t]+Credential=([!-+\-.0-~]{1,%d})/([0-9]{4}-[0-9]{2}-[0-9]{2})"
     rb"/([^/]{1,%d})/tc3_request,[ \t]*SignedHeaders=([!-+\--~]+),[ \t]*Signature=([0-9a-fA-F]{64})"
-    % (limits.SECRET_ID_CHARS_MAX, limits.SERVICE_CHARS_MAX)
+    % (limits.SECRET_ID_CHARS_MAX, limits.SERVICE_BYTES_MAX)
 )
 _PORT: Final = re.compile(rb":[0-9]*\Z")
 
