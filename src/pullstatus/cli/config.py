@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import click
+
 from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 from pullstatus.files import read_whole
@@ -26,27 +28,27 @@ CONFIG_FILE: Final = Path("/etc/pullstatus.toml")
 """Read where no other is named."""
 
 CONFIG_VARIABLE: Final = "PULLSTATUS_CONFIG"
+"""In the environment, and in what the contexts of a command share, where `--config` is in force."""
+
 DEFAULT_STORE: Final = "sqlite:///pullstatus.db"
 
 
 def config_file() -> Path | None:
-    """The file that the environment names, or else the one in its usual place, if it is there."""
-    named = os.environ.get(CONFIG_VARIABLE)
+    """The file of `--config`, or of the environment, or in the usual place, if it is there."""
+    context = click.get_current_context(silent=True)
+    named = (context and context.meta.get(CONFIG_VARIABLE)) or os.environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named)
     return CONFIG_FILE if CONFIG_FILE.exists() else None
 
 
-def default_store(path: Path | None = None) -> str:
+def default_store() -> str:
     """The URL of the store that is meant when none is named.
-
-    Args:
-        path: of the file that says it; not given, it is that of `config_file`.
 
     Raises:
         InvalidSetting: the file can't be read, is no TOML, or its store is none.
     """
-    path = path or config_file()
+    path = config_file()
     if path is None:
         return DEFAULT_STORE
     store = _settings(path).get("store", DEFAULT_STORE)

@@ -6,9 +6,10 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pullstatus.apps import Command, GivenFile, Masters, Shut, check_opens, masters_beside
 from pullstatus.cli.config import default_master_key
@@ -23,6 +24,7 @@ CREDENTIAL = "pullstatus-master-key"
 """Name of the master key among the credentials that systemd passes to a service."""
 
 IDS_TOLD = 3
+NEARER = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 FILE, COMMAND = "--master-key-file", "--master-key-command"
 
 
@@ -31,6 +33,7 @@ def master_key_options(command: Callable[..., R]) -> Callable[..., R]:
     options = (
         click.option(
             FILE,
+            callback=_yield_to_nearer,
             type=click.Path(path_type=Path, dir_okay=False),
             envvar="PULLSTATUS_MASTER_KEY_FILE",
             show_envvar=True,
@@ -40,6 +43,7 @@ def master_key_options(command: Callable[..., R]) -> Callable[..., R]:
         ),
         click.option(
             COMMAND,
+            callback=_yield_to_nearer,
             metavar="COMMAND",
             envvar="PULLSTATUS_MASTER_KEY_COMMAND",
             show_envvar=True,
@@ -49,6 +53,18 @@ def master_key_options(command: Callable[..., R]) -> Callable[..., R]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _yield_to_nearer(context: click.Context, parameter: click.Parameter, value: Any) -> Any:  # noqa: ANN401 - of either option
+    """Of the two the one that is named nearer; both where they are named in the same place."""
+    mine = str(parameter.name)
+    [other] = {"master_key_file", "master_key_command"} - {mine}
+    if value is None or context.params.get(other) is None:
+        return value
+    place, others = (NEARER.index(context.get_parameter_source(name)) for name in (mine, other))
+    if place < others:
+        context.params[other] = None
+    return value if place <= others else None
 
 
 def with_masters(command: Callable[..., R]) -> Callable[..., R]:

@@ -68,13 +68,13 @@ def _flag(parameter: click.Parameter) -> str:
 def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
+    context.meta[CONFIG_VARIABLE] = path
     known = {
         _flag(parameter): parameter
         for parameter in context.command.params
         if parameter.name not in ("config", "help")
     }
     settings = plainly(read_config)(path, {name: form_of(known[name]) for name in known})
-    context.meta[CONFIG_VARIABLE] = path
     context.default_map = {str(known[name].name): value for name, value in settings.items()}
 
 
@@ -334,7 +334,7 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
 
     def read_again() -> ServeOptions:
         arguments = list(context.meta[__name__])
-        _check_readable_again(context.meta.get(CONFIG_VARIABLE) or config_file())
+        _check_readable_again(config_file())
         try:
             again = context.command.make_context("serve", arguments, parent=context.parent)
             return _options(**again.params)

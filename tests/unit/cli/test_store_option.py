@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
+from pullstatus.apps import Command, GivenFile, masters_beside
 from pullstatus.cli import config, main, serve, session
+from pullstatus.errors import InvalidSetting
+from pullstatus.server import logs
 from pullstatus.server.serve import ServeOptions, Server
 
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
@@ -166,6 +170,57 @@ def test_where_the_store_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("PULLSTATUS_STORE")
     (folder / "other.toml").write_text("port = 1\n")
     assert meant() == "pullstatus.db"
+
+
+@pytest.fixture
+def given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[ServeOptions]:
+    """What servers are made with, which are not started."""
+    made: list[ServeOptions] = []
+
+    def not_started(options: ServeOptions, **_more: object) -> None:
+        made.append(options)
+        raise InvalidSetting("not started")
+
+    monkeypatch.setattr(serve, "Server", not_started)
+    monkeypatch.setattr(logs, "configure", lambda *_args, **_more: None)
+    return made
+
+
+def test_the_file_that_config_names_is_the_only_one(
+    folder: Path, given: list[ServeOptions]
+) -> None:
+    """What it leaves out is as ever, whatever another file in the usual place says."""
+    key = folder / "etc.key"
+    (folder / "etc.toml").write_text(f'store = "sqlite:///etc.db"\nmaster-key-file = "{key}"\n')
+    run("serve")
+    assert (given[-1].store, given[-1].masters) == ("sqlite:///etc.db", GivenFile(key))
+    (folder / "other.toml").write_text("port = 1\n")
+    run("serve", "--config", "other.toml")
+    assert given[-1].store == "sqlite:///pullstatus.db"
+    assert given[-1].masters == masters_beside("sqlite:///pullstatus.db")
+    for text in ("port = 1\n", "ports = 1\n"):
+        (folder / "other.toml").write_text(text)
+        looked = json.loads(run("doctor", "--config", "other.toml").stdout)["findings"]
+        [store] = [finding["found"] for finding in looked if finding["check"] == "store"]
+        assert "pullstatus.db" in store
+
+
+@pytest.mark.parametrize("flag", ["--master-key-file", "--master-key-command"])
+def test_a_master_key_that_is_named_nearer_is_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: list[ServeOptions], flag: str
+) -> None:
+    """On the command line, else in the environment, else in the file."""
+    file, command = GivenFile(Path("near")), Command("near")
+    due, other = (file, "COMMAND") if flag.endswith("file") else (command, "FILE")
+    (folder / "etc.toml").write_text(f'master-key-{other.lower()} = "far"\n')
+    run("serve", flag, "near")
+    assert given[-1].masters == due
+    monkeypatch.setenv(f"PULLSTATUS_MASTER_KEY_{other}", "far")
+    run("serve", flag, "near")
+    assert given[-1].masters == due
+    assert "exclude each other" not in run("app", "create", "7", flag, "near").stderr
+    both = ("--master-key-file", "near", "--master-key-command", "near")
+    assert "exclude each other" in run("serve", *both).stderr
 
 
 @pytest.mark.parametrize(

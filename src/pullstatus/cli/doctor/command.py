@@ -177,7 +177,7 @@ def _findings(
     yield from _tls(settings, url, answers)
     yield from surroundings.look(
         settings.store,
-        public=[config_file() if flags["config"] is None else Path(str(flags["config"]))],
+        public=[config_file()],
         secret=[settings.master_key_file],
     )
     yield from _store(settings, answers, known)
@@ -185,11 +185,10 @@ def _findings(
 
 def _store_alone(flags: Mapping[str, Any]) -> str | None:
     """The store that is meant where other settings are wrong; None: nobody can tell."""
-    config = flags["config"]
     try:
         url = os.environ.get("PULLSTATUS_STORE") if flags["store"] is None else str(flags["store"])
         if url is None:
-            url = default_store(None if config is None else Path(str(config)))
+            url = default_store()
         check_store_url(url)
     except InvalidSetting:
         return None
