@@ -53,7 +53,8 @@ def logged(program: Program, event: str) -> list[dict[str, Any]]:
 
 
 def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
-    program = Program(tmp_path, command=LASTING)
+    public = "https://{}sms.example.com/in"
+    program = Program(tmp_path, "--public-url", public.format("me:secret@"), command=LASTING)
     app = program.create_app()
     with program:
         program.feed(app, statuses(5))
@@ -67,6 +68,7 @@ def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
     assert (first["applications"], first["tokens"], first["waiting"]) == (1, 1, 0)
     settings = set(ServeOptions.__struct_fields__) - {"host", "port", "masters"}
     assert settings < first.keys(), "whatever it was told"
+    assert first["public_url"] == public.format("")
     assert first["master_keys"] == f"{program.store.removeprefix('sqlite:///')}-master-key"
     assert second["waiting"] == 3
     stopped = logged(program, "stopped")[0]

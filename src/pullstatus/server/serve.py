@@ -429,7 +429,12 @@ class Server:
             version=VERSION,
             address=self.address,
             master_keys=self._masters.place,
-            **settings | {"store": bare(self.options.store), "admin": self.admin_address or None},
+            **settings
+            | {
+                "store": bare(self.options.store),
+                "public_url": bare(self.options.public_url),
+                "admin": self.admin_address or None,
+            },
             applications=registry.count,
             tokens=len(registry.tokens),
             waiting=waiting,
