@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
 from pullstatus.errors import StoreRefused
-from pullstatus.store import backup_store, open_store
+from pullstatus.store import backup_store, open_store, read_store
 from pullstatus.store.sqlite import schema
 from tests.store.build import (
     STATUSES,
@@ -89,9 +89,11 @@ async def test_what_is_no_store_or_an_older_one_is_said(backup: Path) -> None:
     letter = backup.with_name("letter")
     letter.write_text("Dear reader, this is no database.\n" * 100)
     with read_only(backup.parent):
-        for file, told in ((old, "has format 1"), (letter, "damaged or no database")):
+        for file, told in ((old, "has format 1.*restore it"), (letter, "damaged or no database")):
             with pytest.raises(StoreRefused, match=told):
                 await open_store(sqlite_url(file), create=False)
+    with pytest.raises(StoreRefused, match=r"has format 1.*start its server with this version"):
+        await read_store(sqlite_url(old))
 
 
 async def test_commands_that_read(backup: Path) -> None:

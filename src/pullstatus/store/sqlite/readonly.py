@@ -62,14 +62,22 @@ class ReadOnlyChannel:
         """See `Channel.close`."""
 
 
+def _brought_up_to_date(path: Path) -> str:
+    """How whoever may do so has a file of an older format read."""
+    if can_only_be_read(path):
+        return (
+            "restore it to a new store, or read a copy of it in a folder that this user may write"
+        )
+    return "start its server with this version, which brings it up to date"
+
+
 def _check_format(path: Path) -> None:
     try:
         with contextlib.closing(open_reader(path)) as connection:
             found = schema.version(connection)
             if found < schema.VERSION:
                 raise StoreRefused(
-                    f"{path} has format {found}, of an older version; restore it to a new store, or"
-                    " read a copy of it in a folder that this user may write"
+                    f"{path} has format {found}, of an older version; {_brought_up_to_date(path)}"
                 )
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
