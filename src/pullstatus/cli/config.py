@@ -70,7 +70,7 @@ def default_master_key() -> tuple[Path | None, str | None]:
     path = config_file()
     if path is None:
         return None, None
-    settings = {name.replace("_", "-"): value for name, value in _settings(path).items()}
+    settings = _settings(path)
     file, command = (settings.get(f"master-key-{what}") for what in ("file", "command"))
     if not isinstance(file, str | None) or not isinstance(command, str | None):
         raise InvalidSetting(f"{path}: master-key-file and master-key-command are in quotes")
@@ -98,7 +98,7 @@ def read_config(path: Path, forms: Mapping[str, type]) -> dict[str, object]:
         InvalidSetting: the file can't be read, is no TOML, names a setting there is not, or has
             something else for one than it takes.
     """
-    settings = {name.replace("_", "-"): value for name, value in _settings(path).items()}
+    settings = _settings(path)
     for name, value in settings.items():
         if name not in forms:
             choices = ", ".join(sorted(forms))
@@ -117,12 +117,17 @@ def _fits(value: object, form: type) -> bool:
 
 
 def _settings(path: Path) -> dict[str, object]:
+    """What a file says, by the names of the flags: they may have `_` for each `-`."""
     if refused := trouble_of(path).refused:
         raise InvalidSetting(refused)
     try:
-        settings = tomllib.loads(read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode())
+        # Editors of Windows put a mark in front.
+        text = read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode("utf-8-sig")
+        settings = tomllib.loads(text)
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(f"{path} is no TOML: save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
         raise InvalidSetting(f"{path} is no TOML: {error}") from error
     for name, value in settings.items():
@@ -130,4 +135,8 @@ def _settings(path: Path) -> dict[str, object]:
             raise InvalidSetting(f"{path}: {name} holds a NUL, which no setting does")
         if isinstance(value, int) and value.bit_length() > INTEGER_BITS:
             raise InvalidSetting(f"{path}: {name} is beyond all whole numbers of TOML")
-    return settings
+        if "_" in name and name.replace("_", "-") in settings:
+            raise InvalidSetting(
+                f"{path} sets {name} and {name.replace('_', '-')}, which is the same"
+            )
+    return {name.replace("_", "-"): value for name, value in settings.items()}

@@ -205,6 +205,20 @@ def test_the_file_that_config_names_is_the_only_one(
         assert "pullstatus.db" in store
 
 
+def test_a_file_of_settings_is_utf_8_and_says_each_once(
+    folder: Path, given: list[ServeOptions]
+) -> None:
+    file = folder / "etc.toml"
+    file.write_text("retention-days = 365\n", encoding="utf-8-sig")
+    run("serve")
+    assert given[-1].retention_days == 365
+    file.write_text("retention-days = 365\n", encoding="utf-16")
+    assert "save it as UTF-8" in run("serve").stderr
+    file.write_text("retention-days = 365\nretention_days = 7\n")
+    assert "sets retention_days and retention-days" in run("serve").stderr
+    assert len(given) == 1
+
+
 @pytest.mark.parametrize("flag", ["--master-key-file", "--master-key-command"])
 def test_a_master_key_that_is_named_nearer_is_meant(
     folder: Path, monkeypatch: pytest.MonkeyPatch, given: list[ServeOptions], flag: str
