@@ -321,6 +321,7 @@ def test_import_makes_all(tmp_path: Path, content: str, as_csv: bool) -> None:
         ("name\nx\n", "line 1: must name the columns"),
         ("sdkappid,nmae\n1,x\n", "line 1: must name the columns"),
         ("sdkappid,name,name\n1,x,y\n", "line 1: a column is there twice"),
+        ('{"sdkappid":6,"sdkappid":7}\n', "line 1: a member is there twice"),
         ("sdkappid\n", "no application"),
         ("sdkappid,name\n5,x\n6\n", "line 3: has 1 cells where line 1 names 2"),
         ("sdkappid,name\n5,x\nx,y\n", "line 3: sdkappid: Expected int"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -87,9 +88,15 @@ def _ndjson(text: str) -> Iterator[tuple[int, object]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                yield number, msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
+                members = msgspec.json.decode(line)
+                names = json.loads(
+                    line, object_pairs_hook=lambda pairs: [name for name, _ in pairs]
+                )
+            except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors, too
                 raise InvalidSetting(f"line {number}: this is not JSON") from error
+            if isinstance(members, dict) and len(names) != len(members):
+                raise InvalidSetting(f"line {number}: a member is there twice")
+            yield number, members
 
 
 def _csv(text: str) -> Iterator[tuple[int, object]]:

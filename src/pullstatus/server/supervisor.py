@@ -9,11 +9,13 @@ it cannot be sent is no failure of the server's.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import MutableMapping
 from typing import Self
 
 PATIENCE_S = 1.0  # of what is told once
+_DIGITS = re.compile("[0-9]{1,20}")  # of what systemd has such times in: 64 bits
 _ABSTRACT = "@"  # in front of a name that is in no folder
 
 
@@ -45,10 +47,9 @@ class Supervisor:
         meant = environment.pop("WATCHDOG_PID", str(pid)) == str(pid)
         if not address.startswith(("/", _ABSTRACT)):
             return cls()
-        if not (meant and patience_us.isdecimal() and int(patience_us)):
-            return cls(address)
         # Twice as often as need be, as its manual advises.
-        return cls(address, int(patience_us) / 2_000_000)
+        every_s = int(patience_us) / 2_000_000 if _DIGITS.fullmatch(patience_us) else 0
+        return cls(address, every_s if meant and every_s else None)
 
     def ready(self, status: str) -> None:
         """Connections are accepted; `status` is shown to people."""

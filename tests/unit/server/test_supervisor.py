@@ -68,6 +68,7 @@ def test_what_is_told_once_waits_until_what_is_told_again_is_read(
         {"NOTIFY_SOCKET": "vsock:2:1234", "WATCHDOG_USEC": "1000"},
         {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "8"},
         {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "often"},
+        {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "9" * 5000},
     ],
 )
 def test_nobody_is_told_and_nothing_fails(environment: dict[str, str]) -> None:
