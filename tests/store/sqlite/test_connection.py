@@ -47,6 +47,17 @@ async def test_the_writer_has_its_settings(opener: Opener, name: str, value: str
         await store.close()
 
 
+async def test_a_disk_that_is_full_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    monkeypatch.setattr(schema, "migrate", full)
+    with pytest.raises(StoreRefused, match=r"a\.db cannot be opened: no space is left there; free"):
+        connection.open_writer(tmp_path / "a.db")
+
+
 async def test_a_setting_that_is_not_taken_is_refused(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,8 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
         ) from error
     except apsw.BusyError as error:
         raise StoreRefused(f"{path} is locked by another program; end that first") from error
+    except apsw.FullError as error:
+        raise StoreRefused(f"{path} cannot be opened: no space is left there; free some") from error
     except apsw.Error as error:
         raise StoreRefused(f"{path} cannot be opened: {error}") from error
     return connection
