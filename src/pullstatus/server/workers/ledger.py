@@ -25,6 +25,7 @@ from hashlib import blake2b
 from typing import Final
 
 from pullstatus import limits
+from pullstatus.shared_memory import make_shared
 
 WORD_BYTES: Final = 8
 CONNECTIONS, HELD, IN_HAND, BEATS = range(4)
@@ -157,6 +158,4 @@ class Times:
 
 def make_ledger(rows: int) -> int:
     """Memory in which all is 0, as an open file that belongs to nobody else."""
-    descriptor = os.memfd_create("pullstatus-ledger")
-    os.ftruncate(descriptor, (rows * ROW + COMMON) * WORD_BYTES)
-    return descriptor
+    return make_shared("pullstatus-ledger", (rows * ROW + COMMON) * WORD_BYTES)

@@ -12,9 +12,10 @@ of it then, and whoever wants to know asks the store.
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Mapping
 from typing import Final
+
+from pullstatus.shared_memory import make_shared
 
 WORD_BYTES: Final = 8
 GROUP: Final = 8
@@ -75,6 +76,4 @@ class WaitingTable:
 
 def make_table(groups: int = GROUPS) -> int:
     """Memory for an empty table, as an open file that belongs to nobody else."""
-    descriptor = os.memfd_create("pullstatus-waiting")
-    os.ftruncate(descriptor, groups * GROUP * WORD_BYTES)
-    return descriptor
+    return make_shared("pullstatus-waiting", groups * GROUP * WORD_BYTES)
