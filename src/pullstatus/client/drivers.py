@@ -408,7 +408,8 @@ class Client(_Known):
             knows no readers is not pulled from: `ReaderUnsupported`.
         state: where the keys of pages in flight are kept instead: a small file, for one process at
             a time. After a kill the page in flight comes again within 24 hours, from a service that
-            knows `Idempotency-Key`; of others the log says then how many records may be lost.
+            knows `Idempotency-Key`; of others the log says then how many records may be lost. A
+            forked process that does not use this client keeps the file from nobody.
         timeout_s: seconds to wait for a connection, for the whole head of an answer, and for each
             part of its body; where this client lets the service hold it, after that time. A body
             that has come for so long is given up below 1 KiB a second.
@@ -768,6 +769,9 @@ class AsyncClient(_Known):
     Its arguments and exceptions are those of `Client`; `sleep` returns an awaitable. It may be used
     from one event loop of asyncio after another, and after a fork, like `Client`. Outside of
     asyncio it raises `InvalidArgument`.
+
+    A call can be cancelled at any moment, by `task.cancel()` or `asyncio.timeout`: what it has
+    under way ends with it, and the client's other calls go on.
     """
 
     def __init__(
