@@ -85,7 +85,11 @@ def test_a_recorded_request_is_shown_as_it_would_be_stored(row: Path, request_te
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_body_in_chunks_is_what_they_hold(row: Path, end: str) -> None:
+def test_a_body_in_chunks_is_what_they_hold(
+    row: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.time()  # of arrival for both, since the records have no time of their own
+    monkeypatch.setattr("pullstatus.cli.source.time.time", lambda: now_s)
     data = BODY.encode()
     chunks = [data[start : start + 50] for start in range(0, len(data), 50)]
     lines = [*CHUNKED.split("\n"), ""]
