@@ -39,7 +39,7 @@ from pullstatus.store import Aside, Engine, Health, Mailbox, Totals, UnderWay
 from pullstatus.version import VERSION
 
 
-class Connections(msgspec.Struct, frozen=True):
+class ConnectionCounts(msgspec.Struct, frozen=True):
     """How many connections there are, and were not taken, by reason."""
 
     count: int
@@ -54,8 +54,8 @@ class Unpulled(msgspec.Struct, frozen=True):
     oldest_s: float
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """How the store stands when somebody asks.
+class Gauges(msgspec.Struct, frozen=True):
+    """How everything stands when somebody asks, beside what is counted.
 
     Attributes:
         totals: of all mailboxes; None: the store cannot be read now.
@@ -86,7 +86,7 @@ class Standing(msgspec.Struct, frozen=True):
     log: LogLines
     tries: Tries
     under_way: UnderWay
-    connections: Connections
+    connections: ConnectionCounts
     budget: Budget
     health: Health = Health()
     noted: Collection[Task] = frozenset(Task)
@@ -100,12 +100,12 @@ class Standing(msgspec.Struct, frozen=True):
     oldest_pending_s: float = 0.0
 
 
-def render_in_steps(figures: Figures, standing: Standing) -> Steps[bytes]:
+def render_in_steps(figures: Figures, gauges: Gauges) -> Steps[bytes]:
     """All figures in Prometheus' text format, one a step: together they take some 10 ms."""
     families = itertools.chain(
-        _Processes(standing.processes).collect(),
+        _Processes(gauges.processes).collect(),
         PlatformCollector(registry=None).collect(),
-        _metrics(figures, standing),
+        _metrics(figures, gauges),
     )
     texts = []
     for family in families:
@@ -133,7 +133,7 @@ def _of_the_store(under_way: UnderWay) -> Iterator[Metric]:
     )
 
 
-def _of_connections(connections: Connections) -> Iterator[Metric]:
+def _of_connections(connections: ConnectionCounts) -> Iterator[Metric]:
     yield GaugeMetricFamily("pullstatus_connections", "Connections there are.", connections.count)
     yield _by(
         "pullstatus_connections_refused",
@@ -158,7 +158,7 @@ def _of_the_budget(budget: Budget) -> Iterator[Metric]:
     )
 
 
-def _of_mailboxes(figures: Figures, totals: Totals, standing: Standing) -> Iterator[Metric]:
+def _of_mailboxes(figures: Figures, totals: Totals, gauges: Gauges) -> Iterator[Metric]:
     """What only the store knows."""
     sums = totals.of
     behind = sum(sums[kind].accepted - sums[kind].followed for kind in Kind)
@@ -182,9 +182,9 @@ def _of_mailboxes(figures: Figures, totals: Totals, standing: Standing) -> Itera
     yield GaugeMetricFamily(
         "pullstatus_oldest_waiting_seconds",
         "Age of the oldest record that waits anywhere; 0 when none does.",
-        standing.oldest_waiting_s,
+        gauges.oldest_waiting_s,
     )
-    yield from _of_the_worst(standing.worst)
+    yield from _of_the_worst(gauges.worst)
     yield GaugeMetricFamily(
         "pullstatus_in_hand",
         "Pages that readers were handed and have not acknowledged.",
@@ -193,7 +193,7 @@ def _of_mailboxes(figures: Figures, totals: Totals, standing: Standing) -> Itera
     yield GaugeMetricFamily(
         "pullstatus_oldest_in_hand_seconds",
         "Time since the oldest of these pages was taken; 0 when there is none.",
-        standing.oldest_in_hand_s,
+        gauges.oldest_in_hand_s,
     )
     yield CounterMetricFamily(
         "pullstatus_quarantined",
@@ -214,7 +214,7 @@ def _of_mailboxes(figures: Figures, totals: Totals, standing: Standing) -> Itera
         "pullstatus_oldest_pending_seconds",
         "Age of the oldest of these; 0 when there is none. All leave within an hour: alert on"
         " more.",
-        standing.oldest_pending_s,
+        gauges.oldest_pending_s,
     )
     yield GaugeMetricFamily(
         "pullstatus_parked",
@@ -308,27 +308,27 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
     )
 
 
-def _of_care(standing: Standing) -> Iterator[Metric]:
+def _of_care(gauges: Gauges) -> Iterator[Metric]:
     """When what keeps it healthy was done last, or has to be."""
-    for task in filter(standing.noted.__contains__, Task):
+    for task in filter(gauges.noted.__contains__, Task):
         yield GaugeMetricFamily(
             f"pullstatus_{task}_timestamp_seconds",
             f"When the newest {task} was done that is noted in the store, in Unix seconds; 0: none"
             " is. Alert when it is late."
             + (" Not over a database, whose own tools make them." if task is Task.BACKUP else ""),
-            standing.done_ms.get(task, 0) / 1000,
+            gauges.done_ms.get(task, 0) / 1000,
         )
     yield GaugeMetricFamily(
         "pullstatus_upkeep_timestamp_seconds",
         "When this server has last let go what is too old, in Unix seconds; 0: not yet. Alert when"
         " that is an hour ago or, while there was none, the start is.",
-        standing.upkeep_ms / 1000,
+        gauges.upkeep_ms / 1000,
     )
     yield GaugeMetricFamily(
         "pullstatus_certificate_end_timestamp_seconds",
         "Until when the TLS certificate is good, in Unix seconds; 0: the server has none. Alert two"
         " weeks before.",
-        standing.certificate_end_s,
+        gauges.certificate_end_s,
     )
 
 
@@ -382,9 +382,9 @@ class _Only(Collector):
         yield self._family
 
 
-def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
+def _metrics(figures: Figures, gauges: Gauges) -> Iterator[Metric]:
     yield from _of_records(figures)
-    yield from _of_pulls(figures, standing.held)
+    yield from _of_pulls(figures, gauges.held)
     yield from _of_calls(figures)
     yield from _of_questions(figures)
     yield from _of_batches(figures)
@@ -395,7 +395,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "status",
         figures.refused,
     )
-    yield from _failed_tries(figures, standing.tries)
+    yield from _failed_tries(figures, gauges.tries)
     yield _by(
         "pullstatus_connections_cut",
         "Connections closed since a deadline had passed, or too few bytes had come or were taken;"
@@ -403,11 +403,11 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "deadline",
         figures.cut,
     )
-    yield from _of_the_store(standing.under_way)
-    yield from _of_connections(standing.connections)
-    yield from _of_the_budget(standing.budget)
-    if standing.totals is not None:
-        yield from _of_mailboxes(figures, standing.totals, standing)
+    yield from _of_the_store(gauges.under_way)
+    yield from _of_connections(gauges.connections)
+    yield from _of_the_budget(gauges.budget)
+    if gauges.totals is not None:
+        yield from _of_mailboxes(figures, gauges.totals, gauges)
     yield CounterMetricFamily(
         "pullstatus_pages_given_again",
         "Pages handed out again to the reader that has them in hand, after a lost answer or a"
@@ -415,11 +415,11 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         figures.pages_given_again,
     )
     yield from _of_callbacks(figures)
-    yield from _of_the_engine(standing.engine)
-    yield from _of_care(standing)
-    yield from _of_the_cluster(figures, standing.health)
-    yield _of_the_log(standing.log)
-    yield from _of_workers(standing)
+    yield from _of_the_engine(gauges.engine)
+    yield from _of_care(gauges)
+    yield from _of_the_cluster(figures, gauges.health)
+    yield _of_the_log(gauges.log)
+    yield from _of_workers(gauges)
     yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})
 
 
@@ -575,14 +575,12 @@ def _of_the_log(log: LogLines) -> Metric:
     return lines
 
 
-def _of_workers(standing: Standing) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "pullstatus_workers", "Processes that answer requests.", standing.workers
-    )
+def _of_workers(gauges: Gauges) -> Iterator[Metric]:
+    yield GaugeMetricFamily("pullstatus_workers", "Processes that answer requests.", gauges.workers)
     yield CounterMetricFamily(
         "pullstatus_workers_ended",
         "Such processes that ended unasked and were replaced. Alert on any.",
-        standing.workers_ended,
+        gauges.workers_ended,
     )
 
 

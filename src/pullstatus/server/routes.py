@@ -53,7 +53,7 @@ from pullstatus.server.http import (
 from pullstatus.server.inbound import CALLBACKS, CallbackDoor, InboundDoor
 from pullstatus.server.ingest import IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
-from pullstatus.server.metrics import Connections, Standing, Unpulled, render_in_steps
+from pullstatus.server.metrics import ConnectionCounts, Gauges, Unpulled, render_in_steps
 from pullstatus.server.openapi import CALLBACK, GATEWAY, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.parts import Parts
 from pullstatus.server.questions import QUESTIONS, QuestionCall
@@ -99,7 +99,7 @@ class Routes:
         traffic: what gateways sent and the store has not counted yet: to be written now and then.
         watched_elsewhere: those calls are only at a listener of their own.
         action_call: what answers API 3.0.
-        noted, done_ms, upkeep_ms, certificate_end_s: as of `Standing`; whoever knows sets them.
+        noted, done_ms, upkeep_ms, certificate_end_s: as of `Gauges`; whoever knows sets them.
         worst: how many mailboxes the figures tell of one by one, by each measure; see
             `Store.totals`.
     """
@@ -347,19 +347,19 @@ class Routes:
 
     async def _page(self) -> bytes:
         """For `metrics`."""
-        return await self._render(self.figures, await self.standing())
+        return await self._render(self.figures, await self.gauges())
 
-    async def _render(self, figures: Figures, standing: Standing) -> bytes:
-        return await self._slices.do(render_in_steps(figures, standing), _METRICS)
+    async def _render(self, figures: Figures, gauges: Gauges) -> bytes:
+        return await self._slices.do(render_in_steps(figures, gauges), _METRICS)
 
-    async def standing(self) -> Standing:
+    async def gauges(self) -> Gauges:
         """How everything stands now; without sums of what cannot be read."""
         try:
             totals = await self._store.totals(self.worst)
         except StoreUnavailable:
             totals = None
         oldest = [] if totals is None else [totals.of[kind].oldest_ms for kind in Kind]
-        return Standing(
+        return Gauges(
             await self._store.engine(),
             totals,
             max(map(self._age_s, oldest), default=0.0),
@@ -384,12 +384,12 @@ class Routes:
             ],
         )
 
-    def connections(self) -> Connections:
+    def connections(self) -> ConnectionCounts:
         """Who is connected, and how many were not served."""
         refused = Counter(dict.fromkeys(REFUSALS, 0))
         for listener in self.listeners:
             refused.update(listener.refused)
-        return Connections(sum(listener.connections for listener in self.listeners), refused)
+        return ConnectionCounts(sum(listener.connections for listener in self.listeners), refused)
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
         """What Starlette refuses, in our words: no such path, or not this method."""

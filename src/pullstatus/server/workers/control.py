@@ -17,7 +17,7 @@ import msgspec
 
 from pullstatus.errors import StoreFailed
 from pullstatus.server.logs import LogLines
-from pullstatus.server.metrics import Connections
+from pullstatus.server.metrics import ConnectionCounts
 from pullstatus.server.serve import ServeOptions
 from pullstatus.store import Share, UnderWay
 from pullstatus.store.gathering.frames import frame
@@ -58,7 +58,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     held: int
     log: LogLines
     under_way: UnderWay
-    connections: Connections
+    connections: ConnectionCounts
     in_hand_bytes: int
     shed: dict[str, int]
 

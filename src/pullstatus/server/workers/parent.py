@@ -18,7 +18,7 @@ from pullstatus.server.budget import Budget
 from pullstatus.server.figures import Figures
 from pullstatus.server.listener import Listener
 from pullstatus.server.logs import LogLines
-from pullstatus.server.metrics import Connections, Standing
+from pullstatus.server.metrics import ConnectionCounts, Gauges
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.stall import NotReady, Stall
@@ -40,7 +40,7 @@ from pullstatus.store import Store, UnderWay, open_store, share_store
 log = structlog.get_logger(__name__)
 
 SECRET_BYTES = 16
-NOBODY = Snapshot({}, 0, LogLines(0, 0, 0), UnderWay(), Connections(0, {}), 0, {})
+NOBODY = Snapshot({}, 0, LogLines(0, 0, 0), UnderWay(), ConnectionCounts(0, {}), 0, {})
 
 
 class _Routes(Routes):
@@ -56,7 +56,7 @@ class _Routes(Routes):
         figures.add(self.figures.counts())
         for one in known:
             figures.add(one.counts)
-        return await self._render(figures, self._in_all(await self.standing(), known))
+        return await self._render(figures, self._in_all(await self.gauges(), known))
 
     def not_ready(self) -> NotReady | None:
         return super().not_ready() or (None if self.fleet.serving else NotReady.NO_WORKER)
@@ -81,7 +81,7 @@ class _Routes(Routes):
                 NOBODY,
                 counts=figures.counts(),
                 log=_lines([gone.log, last.log]),
-                connections=Connections(
+                connections=ConnectionCounts(
                     0, Counter(gone.connections.refused) + Counter(last.connections.refused)
                 ),
                 shed=Counter(gone.shed) + Counter(last.shed),
@@ -94,7 +94,7 @@ class _Routes(Routes):
     def _snapshots(self) -> list[Snapshot]:
         return [self.dead, *self._living()]
 
-    def _in_all(self, own: Standing, known: Sequence[Snapshot]) -> Standing:
+    def _in_all(self, own: Gauges, known: Sequence[Snapshot]) -> Gauges:
         """How the server stands with all its workers."""
         budget = Budget()
         budget.take(own.budget.bytes + sum(one.in_hand_bytes for one in known))
@@ -108,7 +108,7 @@ class _Routes(Routes):
             held=sum(one.held for one in known),
             log=_lines([own.log, *(one.log for one in known)]),
             under_way=self.under_way(),
-            connections=Connections(self.connections_in_all(), refused),
+            connections=ConnectionCounts(self.connections_in_all(), refused),
             budget=budget,
             workers=self.fleet.serving,
             workers_ended=self.fleet.ended,
