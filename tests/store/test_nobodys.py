@@ -26,7 +26,7 @@ from pullstatus.mailbox.parking import NOBODYS
 from pullstatus.mailbox.pending import Item, wait
 from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.room import Room
-from pullstatus.mailbox.unparking import Told
+from pullstatus.mailbox.unparking import Unparked
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import Report, State, receipts_of
@@ -111,7 +111,7 @@ async def left(store: Store) -> list[str]:
     return [json.loads(each.item.raw)["text"] for each in found if each.item]
 
 
-async def retry(store: Store, *numbers: int) -> Told:
+async def retry(store: Store, *numbers: int) -> Unparked:
     return await unparking.retry(store, NOBODY, by=by(), numbers=numbers or None)
 
 
@@ -121,15 +121,15 @@ async def test_it_waits_until_a_rule_takes_it_and_is_stored_once(store: Store) -
     await create(store, HOTLINE)
     for _ in range(2):
         await park(store, reply("1", "a"), reply("2", "b"), reply("1", "c"), reply("3", "d"))
-    assert await retry(store) == Told(0, 0, 4)
+    assert await retry(store) == Unparked(0, 0, 4)
     await rule(store, "shop", SHOP, "1")
     await rule(store, "hotline", HOTLINE, "2")
-    assert await retry(store) == Told(3, 3, 1)
+    assert await retry(store) == Unparked(3, 3, 1)
     assert (await texts(store, SHOP), await texts(store, HOTLINE)) == (["a", "c"], ["b"])
     assert await left(store) == ["d"]
     await door(store, reply("1", "a"), reply("1", "e"))
     assert await texts(store, SHOP) == ["a", "c", "e"]
-    assert await retry(store) == Told(0, 0, 1)
+    assert await retry(store) == Unparked(0, 0, 1)
 
 
 async def door(store: Store, *replies: dict[str, object]) -> None:
@@ -149,7 +149,7 @@ async def test_a_record_that_came_meanwhile_is_not_stored_again(store: Store) ->
     await park(store, reply("1", "a"))
     await rule(store, "shop", SHOP, "1")
     await door(store, reply("1", "a"))
-    assert await retry(store) == Told(1, 0, 0)
+    assert await retry(store) == Unparked(1, 0, 0)
     assert await texts(store, SHOP) == ["a"]
 
 
@@ -161,7 +161,7 @@ async def test_an_item_of_several_applications_goes_to_each(store: Store) -> Non
     await park(store, *replies, whole=True)
     await rule(store, "shop", SHOP, "1")
     await rule(store, "hotline", HOTLINE, "2")
-    assert await retry(store, 1) == Told(0, 3, 1)
+    assert await retry(store, 1) == Unparked(0, 3, 1)
     assert (await texts(store, SHOP), await texts(store, HOTLINE)) == (["a", "c"], ["b"])
     assert [each.number for each in await parking.parked(store, NOBODY)] == [1]
     assert await left(store) == ["d"]
@@ -173,10 +173,10 @@ async def test_what_came_in_an_operators_own_form_is_read_by_that(store: Store) 
     await create(store, SHOP)
     await rule(store, "shop", SHOP, "1")
     await park(store, reply("1", "a"), form="mine")
-    assert await retry(store) == Told(0, 0, 1)
+    assert await retry(store) == Unparked(0, 0, 1)
     mine = text.replace('name = "native"', 'name = "mine"')
     await apps.add_source(store, mine, by=by())
-    assert await retry(store) == Told(1, 1, 0)
+    assert await retry(store) == Unparked(1, 1, 0)
     assert await texts(store, SHOP) == ["a"]
 
 
@@ -196,7 +196,7 @@ async def test_no_commit_is_for_two_applications(
         return await unpark(operation)
 
     monkeypatch.setattr(store, "unpark", noted)
-    assert await retry(store) == Told(6, 6, 1)
+    assert await retry(store) == Unparked(6, 6, 1)
     assert commits == [[SHOP], [HOTLINE], [SHOP], [HOTLINE]]
     assert await left(store) == ["2"]
 
@@ -206,7 +206,7 @@ async def test_who_has_the_number_next_gets_nothing_of_it(store: Store) -> None:
     await rule(store, "shop", SHOP, "1")
     await park(store, reply("1", "a"))
     await create(store, SHOP, owner="next")
-    assert await retry(store) == Told(0, 0, 1)
+    assert await retry(store) == Unparked(0, 0, 1)
     assert await texts(store, SHOP) == []
     [shown] = await apps.rule_standings(store)
     assert "another owner" in shown.wrong
@@ -215,7 +215,7 @@ async def test_who_has_the_number_next_gets_nothing_of_it(store: Store) -> None:
 async def test_it_is_dropped_or_given_away_by_hand(store: Store) -> None:
     await create(store, SHOP)
     await park(store, reply("1", "a"), reply("1", "b"), {"text": "c", "mobile": "x", "to": "1"})
-    assert await unparking.drop(store, NOBODY, by=by(), numbers=[1]) == Told(1, 0, 2)
+    assert await unparking.drop(store, NOBODY, by=by(), numbers=[1]) == Unparked(1, 0, 2)
     told = await unparking.route(store, NOBODY, SHOP, by=by())
     assert (told.items, told.left) == (2, 0)
     assert await texts(store, SHOP) == ["b"]
@@ -590,5 +590,5 @@ async def test_an_owner_that_changes_in_the_middle_stores_nothing(
 
     changes: list[int] = []
     monkeypatch.setattr(Stored, "application", changed)
-    assert await retry(store) == Told(0, 0, 1)
+    assert await retry(store) == Unparked(0, 0, 1)
     assert (changes, await texts(store, SHOP), await left(store)) == ([SHOP], [], ["a"])

@@ -16,7 +16,7 @@ from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking, unparking
 from pullstatus.mailbox.parking import Parked
-from pullstatus.mailbox.unparking import Told
+from pullstatus.mailbox.unparking import Unparked
 from pullstatus.records import Kind
 from pullstatus.store import Store
 
@@ -168,24 +168,24 @@ def route_parked(
 
 
 def _settle(
-    verb: Callable[..., Awaitable[Told]],
+    verb: Callable[..., Awaitable[Unparked]],
     sdkappid: int,
     items: tuple[int, ...],
     all_items: bool,
     reason: str,
     store_url: str,
-) -> Told:
+) -> Unparked:
     if bool(items) == all_items:
         raise click.UsageError("name the items, or say --all")
 
-    async def settle(store: Store) -> Told:
+    async def settle(store: Store) -> Unparked:
         numbers = None if all_items else items
         return await verb(store, sdkappid, by=acting(reason), numbers=numbers)
 
     return with_store(store_url, settle)
 
 
-def _what(told: Told) -> dict[str, int]:
+def _what(told: Unparked) -> dict[str, int]:
     return {"items": told.items, "records": told.records, "left": told.left}
 
 

@@ -61,7 +61,7 @@ from pullstatus.store import (
 
 __all__ = [
     "NOBODYS_PENDING",
-    "Asked",
+    "CameWith",
     "Item",
     "Used",
     "aside_of",
@@ -84,7 +84,7 @@ _USED_MAX: Final = 10_000  # applications of which it is known at a time
 _NOTHING: Final = Receipts(Kind.DELIVERY_STATUS, [])
 
 
-class Asked(msgspec.Struct, frozen=True, array_like=True):
+class CameWith(msgspec.Struct, frozen=True, array_like=True):
     """The request that something came with, as a `parking.Item` has it, to be read again by."""
 
     address: str = ""
@@ -114,7 +114,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
     name: Name | None = None
     unowned: parking.Item | None = None
-    asked: Asked = Asked()
+    asked: CameWith = CameWith()
     since_ms: int = 0
 
     def encoded(self) -> bytes:

@@ -235,7 +235,7 @@ def _part(
         whose=own.whose,
         owner=target.application.owner,
         name=own.name,
-        asked=pending.Asked(item.address, item.method, item.query, item.content_type),
+        asked=pending.CameWith(item.address, item.method, item.query, item.content_type),
         since_ms=by.now_ms,
     )
     return part if pending.fits(part) else None

@@ -42,13 +42,13 @@ from pullstatus.records import Kind
 from pullstatus.records.hours import DAY_MS
 from pullstatus.store import Act, Append, Outcome, Park, Store, Unpark
 
-__all__ = ["Told", "drop", "drop_meant", "retry", "route"]
+__all__ = ["Unparked", "drop", "drop_meant", "retry", "route"]
 
 _STEP_ITEMS = 100  # items of one commit, which everybody else waits for
 _STEP_BYTES = 4 * 1024 * 1024
 
 
-class Told(msgspec.Struct, frozen=True):
+class Unparked(msgspec.Struct, frozen=True):
     """What became of parked items.
 
     Attributes:
@@ -68,7 +68,7 @@ class Told(msgspec.Struct, frozen=True):
 
 async def retry(
     store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
-) -> Told:
+) -> Unparked:
     """Read parked items again by the rules of now; what can be read becomes records.
 
     A damaged one is set aside. What is not read and came `limits.PARKED_DAYS` ago expires.
@@ -92,7 +92,7 @@ async def retry(
     while parts:  # of an item that is several applications' each step takes one's
         rest = _still(parts)
         more, parts = await _settle(store, NOBODY, NOBODY, act, rest, by, give_back)
-        told = Told(
+        told = Unparked(
             told.items + more.items,
             told.records + more.records,
             more.left,
@@ -108,7 +108,7 @@ async def drop(
     *,
     by: Operator,
     numbers: Sequence[int] | None = None,
-) -> Told:
+) -> Unparked:
     """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`."""
     act = _act(by, "parked drop", sdkappid, numbers)
     named = _named(sdkappid, numbers)
@@ -148,7 +148,7 @@ async def _whoever(store: Store, sdkappid: int) -> LiveApplication:
 
 async def route(
     store: Store, sdkappid: int, to: int, *, by: Operator, numbers: Sequence[int] | None = None
-) -> Told:
+) -> Unparked:
     """Give parked items to the application that they should have come to; otherwise as `retry`.
 
     What can be read becomes records there; the rest is parked there, under numbers of that
@@ -213,7 +213,7 @@ async def _settle(
     by: Operator,
     decide: _Decide,
     owner_of: Callable[[Store, int], Awaitable[LiveApplication]] = live_application,
-) -> tuple[Told, list[int]]:
+) -> tuple[Unparked, list[int]]:
     """Have `decide` say what becomes of items, and do it.
 
     Somebody else may put items back meanwhile, which gives them other numbers of now: so what is
@@ -261,7 +261,7 @@ async def _settle(
                 raise
             continue
         break
-    return Told(gone, records, len(await parked(store, sdkappid)), moved, apart), parts
+    return Unparked(gone, records, len(await parked(store, sdkappid)), moved, apart), parts
 
 
 def _fate(each: Parked, by: Operator, decided: Fate | None) -> Fate | None:

@@ -32,7 +32,7 @@ from pullstatus.errors import MasterKeyMissing, StoreUnavailable
 from pullstatus.mailbox import append, parking
 from pullstatus.mailbox.names import Heard, Names
 from pullstatus.mailbox.owning import Owned, named_together, nationcode_of, owned
-from pullstatus.mailbox.pending import Asked, Item, fits, wait, waits_for
+from pullstatus.mailbox.pending import CameWith, Item, fits, wait, waits_for
 from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.traffic import Column, Traffic
 from pullstatus.receipts import Receipts, Unread
@@ -484,7 +484,7 @@ class InboundDoor(ParkingDoor):
             or any(report.part for report in reports)
         ):
             return set(), 0
-        asked = _asked(came)
+        asked = _came_with(came)
         for place, (report, each) in enumerate(zip(reports, owns, strict=True)):
             if each.live is None and (not each.unmatched or report.kind is Kind.REPLY):
                 continue
@@ -645,9 +645,9 @@ def _number(each: Owned) -> int:
     return NOBODY if each.live is None else each.live.application.sdkappid
 
 
-def _asked(came: _Came) -> Asked:
+def _came_with(came: _Came) -> CameWith:
     request = came.request
-    return Asked(address_of(came.scope), request.method, request.query, request.content_type)
+    return CameWith(address_of(came.scope), request.method, request.query, request.content_type)
 
 
 def _park_later(came: _Came, report: Report, each: Owned, now_ms: int) -> parking.Item:

@@ -21,7 +21,7 @@ from pullstatus.errors import InvalidSetting, OutcomeUnknown
 from pullstatus.mailbox import leaving, parking, pending
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.names import Told, names_of
-from pullstatus.mailbox.pending import Asked, Item, pending_mailbox, wait, waits_for
+from pullstatus.mailbox.pending import CameWith, Item, pending_mailbox, wait, waits_for
 from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.room import Room
 from pullstatus.receipts.joining import MISSING, UNKNOWN
@@ -239,7 +239,7 @@ async def test_parts_that_a_gateway_numbers_meet_with_whose_they_are(
 
 
 async def test_parts_that_can_be_no_record_are_parked_each_with_its_request(world: World) -> None:
-    asked = [Asked("192.0.2.1", "POST", b"part=%d" % number, "text/plain") for number in (1, 2)]
+    asked = [CameWith("192.0.2.1", "POST", b"part=%d" % number, "text/plain") for number in (1, 2)]
     for number, one in enumerate(asked, 1):
         report = msgspec.structs.replace(numbered(number, sid="echo"), number="")
         item = Item("kannel", "t", NOW_MS, report, asked=one)
@@ -254,7 +254,7 @@ async def test_parts_that_can_be_no_record_are_parked_each_with_its_request(worl
     assert await world.pending.release(NOW_MS) == 2
     found = [each.item for each in await parking.parked(world.store, NUMBER)]
     assert [
-        Asked(one.address, one.method, one.query, one.content_type) for one in found if one
+        CameWith(one.address, one.method, one.query, one.content_type) for one in found if one
     ] == (asked)
 
 

@@ -17,7 +17,7 @@ from pullstatus.apps import Application, LiveApplication, Operator
 from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, UnknownApplication
 from pullstatus.mailbox import append, parking, rereading, unparking
-from pullstatus.mailbox.unparking import Told
+from pullstatus.mailbox.unparking import Unparked
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read_records
@@ -114,16 +114,16 @@ async def test_retry_after_a_mend_moves_what_it_can(
 ) -> None:
     """Whatever stands before it; the rest keeps its numbers, for people."""
     await push(store, [status(1, sid="good"), *bad("a", "b", "c", "d", "e")])
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 5)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 5)
     assert await numbers(store) == [1, 2, 3, 4, 5]
     mend(monkeypatch, *bad("b", "d"))
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(2, 2, 3)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(2, 2, 3)
     assert await sids(store) == ["good", "b", "d"]
     assert sorted(await numbers(store)) == [1, 3, 5]
     mend(monkeypatch, *bad("a"))
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 1, 2)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(1, 1, 2)
     assert sorted(await numbers(store)) == [3, 5]
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 2)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 2)
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
@@ -132,12 +132,12 @@ async def test_retry_of_some_leaves_the_others(
 ) -> None:
     await push(store, bad("a", "b", "c"))
     mend(monkeypatch, *bad("a", "b", "c"))
-    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[2]) == Told(1, 1, 2)
+    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[2]) == Unparked(1, 1, 2)
     assert await sids(store) == ["b"]
     assert sorted(await numbers(store)) == [1, 3]
     with pytest.raises(InvalidSetting, match="item 2 of 1400006666 is not parked"):
         await unparking.retry(store, NUMBER, by=operator(), numbers=[1, 2])
-    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 1, 1)
+    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[1]) == Unparked(1, 1, 1)
 
 
 async def test_record_that_came_again_after_the_mend_is_stored_once(
@@ -147,7 +147,7 @@ async def test_record_that_came_again_after_the_mend_is_stored_once(
     await push(store, bad("a"))
     mend(monkeypatch, *bad("a"))
     await push(store, bad("a"))
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 0, 0)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(1, 0, 0)
     assert await sids(store) == ["a"]
 
 
@@ -217,19 +217,19 @@ async def test_retry_beside_another_is_done_by_either(
 
     monkeypatch.setattr(store, "unpark", overtaken)
     told = await unparking.retry(store, NUMBER, by=operator())
-    assert told == Told(0, 0, 2)
+    assert told == Unparked(0, 0, 2)
     assert await sids(store) == ["b"]
 
 
-async def drop(store: Store, numbers: list[int] | None) -> Told:
+async def drop(store: Store, numbers: list[int] | None) -> Unparked:
     return await unparking.drop(store, NUMBER, by=operator(), numbers=numbers)
 
 
-async def retry(store: Store, numbers: list[int] | None) -> Told:
+async def retry(store: Store, numbers: list[int] | None) -> Unparked:
     return await unparking.retry(store, NUMBER, by=operator(), numbers=numbers)
 
 
-async def route(store: Store, numbers: list[int] | None) -> Told:
+async def route(store: Store, numbers: list[int] | None) -> Unparked:
     return await unparking.route(store, NUMBER, OTHER, by=operator(), numbers=numbers)
 
 
@@ -240,7 +240,7 @@ async def test_what_another_puts_back_meanwhile_is_seen_to_as_well(
     store: Store,
     url: str,
     monkeypatch: pytest.MonkeyPatch,
-    way: Callable[[Store, list[int] | None], Awaitable[Told]],
+    way: Callable[[Store, list[int] | None], Awaitable[Unparked]],
     numbers_meant: list[int] | None,
     times: int,
 ) -> None:
@@ -286,8 +286,8 @@ async def test_retry_that_is_always_overtaken_gives_up(
 
 async def test_dropped_items_are_erased_on_record(store: Store) -> None:
     await push(store, bad("a", "b", "c"))
-    assert await unparking.drop(store, NUMBER, by=operator(), numbers=[3]) == Told(1, 0, 2)
-    assert await unparking.drop(store, NUMBER, by=operator()) == Told(2, 0, 0)
+    assert await unparking.drop(store, NUMBER, by=operator(), numbers=[3]) == Unparked(1, 0, 2)
+    assert await unparking.drop(store, NUMBER, by=operator()) == Unparked(2, 0, 0)
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
     assert (row.accepted, row.erased, row.put_back, row.waiting) == (5, 3, 2, 0)
     acts = [row.act async for row in store.acts()]
@@ -306,14 +306,14 @@ async def test_retry_of_an_item_of_several_parts_makes_records_of_those_that_rea
     assert await numbers(store) == [1]
     monkeypatch.undo()
     mend(monkeypatch, *bad("b"))
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 1, 1)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 1, 1)
     assert await sids(store) == ["b"]
     assert await numbers(store) == [1]
     assert await raws(store, NUMBER) == [b'{"sid": "a"},{"sid": "c"}']
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 1)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 1)
     mend(monkeypatch, *bad("a"))
     old = operator(NOW_MS + limits.PARKED_DAYS * DAY_MS + 1)
-    assert await unparking.retry(store, NUMBER, by=old) == Told(1, 1, 0)
+    assert await unparking.retry(store, NUMBER, by=old) == Unparked(1, 1, 0)
     assert await sids(store) == ["b", "a"]
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
     assert (row.put_back, row.expired) == (1, 1)
@@ -327,15 +327,15 @@ async def test_routed_items_are_those_of_the_other_application(
     await push(store, bad("a", "b", "c", "d"))
     mend(monkeypatch, *bad("b"))
     told = await unparking.route(store, NUMBER, OTHER, by=operator(), numbers=[2, 3])
-    assert told == Told(2, 1, 2, 1)
+    assert told == Unparked(2, 1, 2, 1)
     assert sorted(await numbers(store)) == [1, 4]
     assert (await sids(store), await sids(store, OTHER)) == ([], ["b"])
     assert await numbers(store, OTHER) == [1]
     assert await raws(store, OTHER) == [b'{"sid": "c"}']
-    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Told(2, 0, 0, 2)
+    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Unparked(2, 0, 0, 2)
     assert await raws(store, OTHER) == [b'{"sid": "%s"}' % sid for sid in (b"c", b"d", b"a")]
     mend(monkeypatch, *bad("c"))
-    assert await unparking.retry(store, OTHER, by=operator()) == Told(1, 1, 2)
+    assert await unparking.retry(store, OTHER, by=operator()) == Unparked(1, 1, 2)
     assert await sids(store, OTHER) == ["b", "c"]
     [row] = [row for row in await store.backlog(NUMBER) if row.mailbox.parked]
     assert (row.accepted, row.waiting, row.routed, row.put_back) == (5, 0, 4, 1)
@@ -399,7 +399,7 @@ async def test_route_to_an_application_that_changes_or_is_none(store: Store) -> 
         raise SettingChanged("as it said")
 
     store.unpark = overtaken  # type: ignore[method-assign]
-    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Told(1, 0, 0, 1)
+    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Unparked(1, 0, 0, 1)
     assert len(await raws(store, OTHER)) == 1
 
 
@@ -408,16 +408,16 @@ async def test_route_to_and_fro_keeps_nothing_for_ever(store: Store) -> None:
     await push(store, bad("a"))
     days = limits.PARKED_DAYS
     later = operator(NOW_MS + days * DAY_MS)
-    assert await unparking.route(store, NUMBER, OTHER, by=later) == Told(1, 0, 0, 1)
+    assert await unparking.route(store, NUMBER, OTHER, by=later) == Unparked(1, 0, 0, 1)
     last = operator(NOW_MS + days * DAY_MS + 1)
-    assert await unparking.route(store, OTHER, NUMBER, by=last) == Told(1, 0, 0, 0)
+    assert await unparking.route(store, OTHER, NUMBER, by=last) == Unparked(1, 0, 0, 0)
     assert await raws(store, NUMBER) == []
 
 
 async def test_nothing_of_an_application_that_is_not(store: Store) -> None:
     with pytest.raises(UnknownApplication):
         await unparking.retry(store, 1, by=operator())
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 0)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 0)
 
 
 async def test_bounds_of_an_application(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,14 +445,14 @@ async def test_retries_now_and_then_keep_nothing_for_ever(
         await push(store, bad(f"new{day}"), NOW_MS + day * DAY_MS)
         mend(monkeypatch, *bad(f"new{day}"))
         told = await unparking.retry(store, NUMBER, by=operator(NOW_MS + day * DAY_MS))
-        assert told == Told(1, 1, 2)
+        assert told == Unparked(1, 1, 2)
     at_ms = NOW_MS + days * DAY_MS
     await push(store, bad("young"), at_ms)
     young = max(await numbers(store))
-    assert await unparking.retry(store, NUMBER, by=operator(at_ms)) == Told(0, 0, 3)
+    assert await unparking.retry(store, NUMBER, by=operator(at_ms)) == Unparked(0, 0, 3)
     mend(monkeypatch, *bad("b"))
     told = await unparking.retry(store, NUMBER, by=operator(at_ms + 1))
-    assert told == Told(2, 1, 1), "what reads by now is a record, however old"
+    assert told == Unparked(2, 1, 1), "what reads by now is a record, however old"
     assert await numbers(store) == [young]
     assert (await sids(store))[-1] == "b"
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
@@ -462,7 +462,7 @@ async def test_retries_now_and_then_keep_nothing_for_ever(
 
 @pytest.mark.parametrize("verb", [unparking.drop, unparking.retry])
 async def test_damaged_item_is_set_aside(
-    tmp_path: Path, store: Store, url: str, verb: Callable[..., Awaitable[Told]]
+    tmp_path: Path, store: Store, url: str, verb: Callable[..., Awaitable[Unparked]]
 ) -> None:
     """It can't be read to be erased, and would stand in everybody's way for its days."""
     await push(store, bad("a"))
@@ -473,7 +473,7 @@ async def test_damaged_item_is_set_aside(
             " (SELECT id FROM mailbox WHERE kind = 2)"
         )
     assert [each.item is None for each in await parking.parked(store, NUMBER)] == [True, False]
-    assert await verb(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 0, 1)
+    assert await verb(store, NUMBER, by=operator(), numbers=[1]) == Unparked(1, 0, 1)
     assert await numbers(store) == [2]
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
     assert (row.quarantined, row.erased, row.put_back) == (1, 0, 0)
@@ -510,7 +510,7 @@ async def test_what_came_in_another_charset_is_read_again_as_it_was(
     await parking.park(
         store, known, receipts, form="tencent", request=request, address="192.0.2.1", **sent
     )
-    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 1, 0)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(1, 1, 0)
     mailbox = known.application.mailbox(Kind.DELIVERY_STATUS)
     texts = [json.loads(entry.data)["description"] async for entry in store.entries(mailbox)]
     assert texts == ["你好"]
