@@ -12,7 +12,7 @@ from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.store.acts import problems_of
 from pullstatus.store.jetstream import snapshots
 from pullstatus.store.jetstream.chunks import chunks_of_box
-from pullstatus.store.jetstream.lists import Lists, Standing, rows_from
+from pullstatus.store.jetstream.lists import ApplicationStanding, Lists, rows_from
 from pullstatus.store.jetstream.messages import (
     AgainMessage,
     Box,
@@ -116,7 +116,7 @@ def _of_application(
 
 def _findings(
     bus: Bus,
-    standing: Standing,
+    standing: ApplicationStanding,
     beside: Mapping[str, Message],
     rows: Sequence[Backlog],
     newest: list[int],
@@ -143,7 +143,7 @@ def _findings(
         )
 
 
-def _remembered(bus: Bus, standing: Standing) -> Iterator[Message]:
+def _remembered(bus: Bus, standing: ApplicationStanding) -> Iterator[Message]:
     """Keys, batches, fingerprints, and what must not come twice."""
     place, at = standing.place, 1
     for subject in place.remembered:
@@ -157,7 +157,7 @@ class _Kept:
     """The rows of one mailbox; see `verbs.proof.Kept`."""
 
     def __init__(
-        self, bus: Bus, standing: Standing, beside: Mapping[str, Message], box: Box
+        self, bus: Bus, standing: ApplicationStanding, beside: Mapping[str, Message], box: Box
     ) -> None:
         self._beside = beside
         self.key = key_of(slot(Mailbox(standing.sdkappid, box.kind)))

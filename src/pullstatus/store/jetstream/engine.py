@@ -28,7 +28,7 @@ from pullstatus.store.jetstream.filling import Filling
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lanes import Lanes
 from pullstatus.store.jetstream.lease import RENEW_S, Lease
-from pullstatus.store.jetstream.lists import Lists, Standing
+from pullstatus.store.jetstream.lists import ApplicationStanding, Lists
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.looks import Looks
 from pullstatus.store.jetstream.moved import Moved
@@ -204,7 +204,7 @@ class JetStreamStore(SharedStore):
             return False
         if revisions != [each.revision for each in conditions]:
             return False
-        assert standing is None or isinstance(standing, Standing)
+        assert standing is None or isinstance(standing, ApplicationStanding)
         if standing is None or self._gate.shut or standing.gate > self._gate.number:
             return False  # the lane asks what the store says of a migration
         return not _waits(standing, operation.mailbox)
@@ -518,7 +518,7 @@ class JetStreamStore(SharedStore):
         await asyncio.to_thread(self._watchdog.close)
 
 
-def _waits(standing: Standing | None, mailbox: Mailbox) -> bool:
+def _waits(standing: ApplicationStanding | None, mailbox: Mailbox) -> bool:
     box = None if standing is None else standing.box(mailbox.holds)
     return box is not None and box.cursor < box.tail
 

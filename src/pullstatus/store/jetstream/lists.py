@@ -53,7 +53,7 @@ KEPT_MAX: Final = 10_000  # journal rows, of some hundred bytes each
 T = TypeVar("T")
 
 
-class Standing(msgspec.Struct, frozen=True):
+class ApplicationStanding(msgspec.Struct, frozen=True):
     """How an application stands: its newest commit."""
 
     place: Place
@@ -81,18 +81,20 @@ class Lists:
 
     # -- how applications stand
 
-    def standing(self, sdkappid: int) -> Standing | None:
+    def standing(self, sdkappid: int) -> ApplicationStanding | None:
         """How one stands, as the leader says."""
         place = self._layout.application(sdkappid)
         message = self._bus.last(place.stream, place.commits, leader=True)
         return None if message is None else standing_of(place, sdkappid, message)
 
-    def standings_of(self, sdkappids: Sequence[int]) -> dict[int, Standing | Exception | None]:
+    def standings_of(
+        self, sdkappids: Sequence[int]
+    ) -> dict[int, ApplicationStanding | Exception | None]:
         """How some of one partition stand, or what is wrong with one; see `standing`."""
         places = [self._layout.application(sdkappid) for sdkappid in sdkappids]
         commits = [place.commits for place in places]
         told = snapshots.newest_of_each(self._bus, places[0].stream, commits)
-        found: dict[int, Standing | Exception | None] = {}
+        found: dict[int, ApplicationStanding | Exception | None] = {}
         for sdkappid, place, message in zip(sdkappids, places, told, strict=True):
             try:
                 found[sdkappid] = message and standing_of(place, sdkappid, message)
@@ -100,7 +102,7 @@ class Lists:
                 found[sdkappid] = error
         return found
 
-    def moment(self, sdkappid: int) -> tuple[Standing, dict[str, Message]] | None:
+    def moment(self, sdkappid: int) -> tuple[ApplicationStanding, dict[str, Message]] | None:
         """How one stands by now, with its readers and the pages kept for them, as of that commit.
 
         These messages are by subject. So many that no node tells them at once are as they are now.
@@ -126,7 +128,7 @@ class Lists:
             return standing, {message.subject: message for message in told}
         return standing_of(place, sdkappid, found.pop(place.commits)), found
 
-    def standings(self) -> Iterator[Standing]:
+    def standings(self) -> Iterator[ApplicationStanding]:
         """How all stand, with all that was committed before this was called.
 
         Without one of which that is damaged: it is what its own operations are told, and the audit.
@@ -165,7 +167,7 @@ class Lists:
         ]
         return sorted(rows, key=lambda row: row.mailbox)
 
-    def backlog_of(self, standing: Standing, box: Box) -> Backlog:
+    def backlog_of(self, standing: ApplicationStanding, box: Box) -> Backlog:
         """How a mailbox stands."""
         oldest_ms = None
         if box.cursor < box.tail and box.waits_ms:
@@ -287,7 +289,7 @@ class Lists:
 
         return await asyncio.to_thread(rows)
 
-    def _row_at(self, standing: Standing, at: int) -> Sequence[Row]:
+    def _row_at(self, standing: ApplicationStanding, at: int) -> Sequence[Row]:
         commits = snapshots.commits_from(self._bus, standing.place, at, standing.newest)
         return next((commit.rows for _, commit in commits), ())
 
@@ -442,7 +444,7 @@ class Lists:
         return await asyncio.to_thread(lambda: sum(map(self._bus.size, names)))
 
 
-def rows_from(bus: Bus, standing: Standing, box: Box, at: int) -> Iterator[JournalRow]:
+def rows_from(bus: Bus, standing: ApplicationStanding, box: Box, at: int) -> Iterator[JournalRow]:
     """Journal rows of a mailbox from a place on, each with what was noted of it until now.
 
     Notes lie behind their rows, so all commits are gone through first. The rows of the first of
@@ -512,10 +514,10 @@ def number_of(commits: str) -> int:
     return int(commits.split(".")[-2])
 
 
-def standing_of(place: Place, sdkappid: int, message: Message) -> Standing:
+def standing_of(place: Place, sdkappid: int, message: Message) -> ApplicationStanding:
     """How an application stands after a commit."""
     told = opened(message, Commit)
-    return Standing(place, sdkappid, message.sequence, told.boxes, told.gate)
+    return ApplicationStanding(place, sdkappid, message.sequence, told.boxes, told.gate)
 
 
 def entries_of(

@@ -16,7 +16,7 @@ from typing import Final
 
 from pullstatus.errors import StoreDamaged
 from pullstatus.store.jetstream import snapshots
-from pullstatus.store.jetstream.lists import Lists, Standing, number_of, standing_of
+from pullstatus.store.jetstream.lists import ApplicationStanding, Lists, number_of, standing_of
 from pullstatus.store.jetstream.messages import Box, is_whole
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.wire import Bus, Message
@@ -110,7 +110,7 @@ class Survey:
         for partition in range(self._layout.partitions):
             stream = self._layout.stream(partition)
             newest = self._bus.newest(stream)
-            changed: dict[int, Standing] = {}
+            changed: dict[int, ApplicationStanding] = {}
             for message in self._news(stream, f"{self._layout.name}.{partition}.*.c", newest):
                 if not is_whole(message):
                     continue
@@ -132,7 +132,7 @@ class Survey:
             return snapshots.all_of(self._bus, stream, commits, newest, reached)
         return snapshots.latest(self._bus, stream, self._bus.subjects(stream, commits))
 
-    def _sum_up(self, changed: Mapping[int, Standing]) -> None:
+    def _sum_up(self, changed: Mapping[int, ApplicationStanding]) -> None:
         """Sum up what has changed."""
         found = list(self._lists.readers_of(changed))
         for sdkappid in changed:

@@ -18,8 +18,7 @@ from pullstatus.errors import StoreUnavailable
 from pullstatus.store import chunk
 from pullstatus.store.jetstream import chunks, meta, routing, snapshots
 from pullstatus.store.jetstream.derived import Derived
-from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of
-from pullstatus.store.jetstream.lists import Standing as Standing_
+from pullstatus.store.jetstream.lists import ApplicationStanding, Lists, Notes, act_row, setting_of
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     AgainMessage,
@@ -104,7 +103,7 @@ class Reading:
         self._rows: Iterator[Row] = iter(())
         self._reached: tuple[Part, Key | None, tuple[Mailbox, ...]] | None = None
         self._derived = Derived(bus, self._lists)
-        self._frozen: tuple[Standing_, dict[str, Message]] | None = None
+        self._frozen: tuple[ApplicationStanding, dict[str, Message]] | None = None
         self._tallies: list[Row] = []  # of what is frozen
 
     def freeze(self, sdkappid: int) -> list[Standing]:
@@ -383,7 +382,7 @@ class Reading:
             yield from snapshots.latest(self._bus, stream, self._bus.subjects(stream, pattern))
 
 
-def _stands(standing: Standing_, box: Box) -> Standing:
+def _stands(standing: ApplicationStanding, box: Box) -> Standing:
     return Standing(
         *(Mailbox(standing.sdkappid, box.kind), box.tail, box.cursor, box.handed_out),
         *(box.expired, box.erased, box.quarantined, box.put_back, box.routed, box.purged),
@@ -391,7 +390,7 @@ def _stands(standing: Standing_, box: Box) -> Standing:
     )
 
 
-def _marks(standing: Standing_) -> dict[int, Followed]:
+def _marks(standing: ApplicationStanding) -> dict[int, Followed]:
     """Up to where each mailbox has been followed."""
     return {box.kind: box.mark for box in standing.boxes}
 
