@@ -1,9 +1,10 @@
 """Applications, tokens, secret key pairs: who may pull, who may feed, under which conditions.
 
 They live in the store as settings, so that commands and a running server see the same: `values`
-says what they are, `administration` and `pairs` make and change them for an `operator`, `registry`
-is a server's copy of them, by which `admission` lets a call in, whatever face it came by. Appkeys
-and secret keys are stored under `sealing`, with the keys of `masters`, which `wrapping` exchanges.
+says what they are, `administration`, `appkeys` and `pairs` make and change them for an `operator`,
+`registry` is a server's copy of them, by which `admission` lets a call in, whatever face it came
+by. Appkeys and secret keys are stored under `sealing`, with the keys of `masters`, which `wrapping`
+exchanges.
 `routing` is the rules that say whose a record is, which `rules` changes; `settings` proves whatever
 a store keeps of all this. `erasure` lets records go for good.
 
@@ -19,16 +20,15 @@ from pullstatus.apps.administration import (
     create_application,
     create_token,
     delete_application,
-    drop_key,
     existing,
     import_applications,
     revoke_token,
-    rotate_key,
     set_signature_key,
     standing,
     standings,
     tokens,
 )
+from pullstatus.apps.appkeys import drop_key, rotate_key
 from pullstatus.apps.erasure import erase_application
 from pullstatus.apps.masters import Command, GivenFile, Masters, OwnFile, masters_beside
 from pullstatus.apps.operator import Operator

@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps.administration import applications, find_application, forget_uses
+from pullstatus.apps.administration import applications, find_application
 from pullstatus.apps.operator import Operator, RandomHex
 from pullstatus.apps.sealing import KEY_ID_BYTES, Keyring
+from pullstatus.apps.uses import forget_uses
 from pullstatus.apps.values import (
     PAIR_MARKS,
     PAIRS,
