@@ -330,7 +330,7 @@ def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
     raised = set()
-    for file in ("head", "inbound", "ingest", "routes"):
+    for file in ("doors", "head", "inbound", "ingest", "routes"):
         source = (ROOT / "src" / "pullstatus" / "server" / f"{file}.py").read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)):
             match node:
