@@ -9,7 +9,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Operator
-from pullstatus.apps.administration import create_token
+from pullstatus.apps.tokens import create_token
 from pullstatus.apps.values import INDEX_KEY, application_setting
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import finding, proving, questions, search

@@ -1,12 +1,11 @@
 """Applications, tokens, secret key pairs: who may pull, who may feed, under which conditions.
 
 They live in the store as settings, so that commands and a running server see the same: `values`
-says what they are, `administration`, `appkeys` and `pairs` make and change them for an `operator`,
-`registry` is a server's copy of them, by which `admission` lets a call in, whatever face it came
-by. Appkeys and secret keys are stored under `sealing`, with the keys of `masters`, which `wrapping`
-exchanges.
-`routing` is the rules that say whose a record is, which `rules` changes; `settings` proves whatever
-a store keeps of all this. `erasure` lets records go for good.
+says what they are, `administration`, `appkeys`, `tokens` and `pairs` make and change them for an
+`operator`, `registry` is a server's copy of them, by which `admission` lets a call in, whatever
+face it came by. Appkeys and secret keys are stored under `sealing`, with the keys of `masters`,
+which `wrapping` exchanges. `routing` is the rules that say whose a record is, which `rules`
+changes; `settings` proves whatever a store keeps of all this. `erasure` lets records go for good.
 
 Clock and random source are passed in, but to `masters`, which makes files. This room must not know
 HTTP or how a store keeps what it is given.
@@ -18,15 +17,11 @@ from pullstatus.apps.administration import (
     applications,
     change_application,
     create_application,
-    create_token,
     delete_application,
     existing,
     import_applications,
-    revoke_token,
-    set_signature_key,
     standing,
     standings,
-    tokens,
 )
 from pullstatus.apps.appkeys import drop_key, rotate_key
 from pullstatus.apps.erasure import erase_application
@@ -52,6 +47,7 @@ from pullstatus.apps.rules import (
 from pullstatus.apps.sealing import END_CHARS, Keyring, MasterKey
 from pullstatus.apps.settings import read_setting
 from pullstatus.apps.sources import add_source, remove_source, source_text, sources
+from pullstatus.apps.tokens import create_token, revoke_token, set_signature_key, tokens
 from pullstatus.apps.traces import is_due as rewrite_is_due
 from pullstatus.apps.traces import mark as mark_traces
 from pullstatus.apps.traces import rewrite_if_due
