@@ -17,7 +17,7 @@ from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_tak
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.numbers import SDKAPPID
-from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
+from pullstatus.cli.output import json_option, moment, moment_or_none, print_json, print_rows, say
 from pullstatus.cli.periods import MomentToCome
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -107,9 +107,9 @@ def _shown(standing: Standing) -> dict[str, object]:
             {
                 "ends_with": key.ends_with,
                 "created": moment(key.created_ms),
-                "not_before": _moment(key.not_before_ms or None),
-                "not_after": _moment(key.not_after_ms),
-                "last_used": _moment(used and used.at_ms),
+                "not_before": moment_or_none(key.not_before_ms or None),
+                "not_after": moment_or_none(key.not_after_ms),
+                "last_used": moment_or_none(used and used.at_ms),
                 "last_used_from": used and used.place,
             }
             for key, used in zip(application.appkeys, standing.used, strict=True)
@@ -121,8 +121,8 @@ def _listed(standing: Standing) -> dict[str, object]:
     return {
         **_shown(standing),
         "waiting": standing.waiting,
-        "oldest": _moment(standing.oldest_ms),
-        "last_pull": _moment(standing.last_pull_ms),
+        "oldest": moment_or_none(standing.oldest_ms),
+        "last_pull": moment_or_none(standing.last_pull_ms),
     }
 
 
@@ -146,10 +146,6 @@ def _row(standing: Standing, now_ms: int) -> dict[str, object]:
         "last pull": _age(standing.last_pull_ms, now_ms),
         "notes": ", ".join(note for note, holds in notes.items() if holds),
     }
-
-
-def _moment(at_ms: int | None) -> str | None:
-    return None if at_ms is None else moment(at_ms)
 
 
 def _age(at_ms: int | None, now_ms: int) -> str | None:
@@ -316,8 +312,8 @@ def show_app(sdkappid: int, as_json: bool, store_url: str) -> None:
             "accepted": row.accepted,
             "handed_out": row.handed_out,
             "waiting": row.waiting,
-            "oldest": _moment(row.oldest_ms),
-            "last_pull": _moment(row.last_pull_ms),
+            "oldest": moment_or_none(row.oldest_ms),
+            "last_pull": moment_or_none(row.last_pull_ms),
         }
         for row in standing.mailboxes
     ]
@@ -713,7 +709,7 @@ def _shown_token(token: Token, used: Noted | None) -> dict[str, object]:
         "signed": token.signature is not None,
         "signature_scheme": (token.signature and token.signature.scheme) or None,
         "created": moment(token.created_ms),
-        "expires": _moment(token.not_after_ms),
-        "last_used": _moment(used and used.at_ms),
+        "expires": moment_or_none(token.not_after_ms),
+        "last_used": moment_or_none(used and used.at_ms),
         "last_used_from": used and used.place,
     }

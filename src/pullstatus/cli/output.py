@@ -129,3 +129,8 @@ def moment(at_ms: int) -> str:
         raise StoreCorrupt(
             "the store holds a time that is none: run `pullstatus audit`, and restore a backup"
         ) from error
+
+
+def moment_or_none(at_ms: int | None) -> str | None:
+    """The same of a time that may be none; see `moment`."""
+    return None if at_ms is None else moment(at_ms)

@@ -13,7 +13,7 @@ import msgspec
 from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
+from pullstatus.cli.output import json_option, moment_or_none, print_json, print_rows, say
 from pullstatus.cli.recorded import recorded, warn_of_method
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
@@ -232,7 +232,7 @@ def _came(found: Came | None) -> dict[str, object]:
     if found is None:
         found = Came(None, 0, 0, 0, 0, 0)
     return {
-        "last_record": None if found.last_ms is None else moment(found.last_ms),
+        "last_record": moment_or_none(found.last_ms),
         "hour": found.hour,
         "day": found.day,
         "repeats": found.repeats,
