@@ -94,7 +94,7 @@ COMMANDS = {
         "store:store_group",
         "A store in a database or a cluster: making it, upgrades, going on after a restore.",
     ),
-    "token": ("apps:token_group", "Tokens: what gateways show to put records in."),
+    "token": ("tokens:token_group", "Tokens: what gateways show to put records in."),
     "verify": (
         "signatures:verify",
         "Check the signature of a request, and say what is wrong with it.",
