@@ -26,7 +26,6 @@ INTERNAL = {  # public within the package only
     "UTC8",
     "drive",
     "drive_async",
-    "outcome_of",
     "read_record",
     "unix_time",
 }

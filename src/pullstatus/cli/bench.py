@@ -28,7 +28,7 @@ from pullstatus.cli.service import (
 )
 from pullstatus.cli.session import plainly
 from pullstatus.cli.tables import console
-from pullstatus.client.flow import check_appkey
+from pullstatus.client.arguments import check_appkey
 from pullstatus.records import DeliveryStatus, Kind, encode
 from pullstatus.wire.v5.pull import pull_request
 

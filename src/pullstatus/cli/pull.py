@@ -33,6 +33,7 @@ from pullstatus.cli.service import (
 )
 from pullstatus.cli.session import plainly
 from pullstatus.cli.tables import console
+from pullstatus.client.arguments import check_appkey
 from pullstatus.client.errors import (
     CallRefused,
     InvalidArgument,
@@ -40,7 +41,6 @@ from pullstatus.client.errors import (
     ServiceFailed,
     TooFrequent,
 )
-from pullstatus.client.flow import check_appkey
 from pullstatus.client.opening import check_pair
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.readers import check_reader

@@ -25,7 +25,7 @@ from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
-from pullstatus.client.flow import split_address
+from pullstatus.client.arguments import split_address
 from pullstatus.errors import InvalidSetting
 from pullstatus.files import check_ordinary
 from pullstatus.server import logs

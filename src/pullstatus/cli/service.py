@@ -104,7 +104,7 @@ def check_service(url: str) -> None:
     Raises:
         InvalidArgument: what one is like.
     """
-    from pullstatus.client.flow import check_base_url
+    from pullstatus.client.arguments import check_base_url
     from pullstatus.client.route import check_address  # with httpx, which takes a tenth of a second
 
     check_base_url(url)

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import sys
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from random import Random, SystemRandom
-from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx
 
 from pullstatus import limits
+from pullstatus.client.arguments import check_kind
+from pullstatus.client.bodies import Looked, Whole
 from pullstatus.client.cancellation import cancellable
 from pullstatus.client.connections import Connections
 from pullstatus.client.counts import Statistics
-from pullstatus.client.deadline import due, is_ours
+from pullstatus.client.deadline import is_ours
 from pullstatus.client.errors import ClientError, InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
-from pullstatus.client.flow import (
-    IDLE_S,
-    LONG_POLL_S,
-    RETRY_S,
-    Follower,
-    Puller,
-    check_kind,
-    client_closed,
-)
+from pullstatus.client.flow import IDLE_S, LONG_POLL_S, RETRY_S, Follower, Puller, client_closed
 from pullstatus.client.interruptions import interruption
 from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
@@ -48,7 +40,6 @@ __all__ = [
     "Client",
     "drive",
     "drive_async",
-    "outcome_of",
     "unix_time",
 ]
 
@@ -66,15 +57,6 @@ _NOT_BEGUN = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-
-
-def outcome_of(response: httpx.Response, content: bytes) -> Answer:
-    """A response, and what was read of its body."""
-    return Answer(response.status_code, _headers(response.headers), content)
-
-
-def _headers(headers: httpx.Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _unanswered(
@@ -133,7 +115,7 @@ def _post(http: httpx.Client, step: Send) -> Answer:
         headers=step.headers,
         timeout=_send_timeout(http, step),
     ) as response:
-        body = _Whole(response, _send_timeout(http, step))
+        body = Whole(response, _send_timeout(http, step))
         for part in _parts(response):
             body.add(part)
         return body.answer()
@@ -143,7 +125,7 @@ def _get(http: httpx.Client, step: Look) -> Answer:
     with http.stream(
         "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
     ) as response:
-        body = _Body(response, step)
+        body = Looked(response, step)
         for part in _parts(response):
             if body.ends_with(part):
                 break
@@ -192,7 +174,7 @@ async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
         headers=step.headers,
         timeout=_send_timeout(http, step),
     ) as response:
-        body = _Whole(response, _send_timeout(http, step))
+        body = Whole(response, _send_timeout(http, step))
         async for part in _parts_async(response):
             body.add(part)
         return body.answer()
@@ -202,7 +184,7 @@ async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
     async with http.stream(
         "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
     ) as response:
-        body = _Body(response, step)
+        body = Looked(response, step)
         async for part in _parts_async(response):
             if body.ends_with(part):
                 break
@@ -229,106 +211,6 @@ def _look_timeout(http: httpx.Client | httpx.AsyncClient, step: Look) -> httpx.T
     usual = http.timeout
     wait_s = step.wait_s if usual.read is None else min(usual.read, step.wait_s)
     return httpx.Timeout(connect=usual.connect, pool=usual.pool, read=wait_s, write=wait_s)
-
-
-class _Whole:
-    """The body of an answer. No answer of a service is endless, or slower than the slowest line.
-
-    Raises:
-        httpx.TransportError: what comes is; so no whole answer came.
-    """
-
-    def __init__(self, response: httpx.Response, timeout: httpx.Timeout) -> None:
-        self._response = response
-        self._unpack = _unpacking(response)
-        self._patience_s = math.inf if timeout.read is None else timeout.read
-        self._since_s = time.monotonic()
-        self._came = 0
-        self._content = bytearray()
-        self._wait()
-
-    def add(self, part: bytes) -> None:
-        self._came += len(part)
-        self._content += self._unpack(part, limits.ANSWER_BYTES_MAX + 1 - len(self._content))
-        if max(self._came, len(self._content)) > limits.ANSWER_BYTES_MAX:
-            raise httpx.ReadError(f"over {limits.ANSWER_BYTES_MAX >> 20} MiB came")
-        self._wait()
-
-    def _wait(self) -> None:
-        """For more, for as long as what came has earned."""
-        due_s = max(self._patience_s, self._came / limits.ANSWER_BYTES_PER_S_MIN)
-        took_s = time.monotonic() - self._since_s
-        if took_s > due_s:
-            raise httpx.ReadTimeout(
-                f"less than {limits.ANSWER_BYTES_PER_S_MIN} bytes a second came for {took_s:.0f} s"
-            )
-        due(self._response, self._since_s + due_s)
-
-    def answer(self) -> Answer:
-        return outcome_of(self._response, bytes(self._content))
-
-
-class _Body:
-    """The body of what is only looked at: bounded in bytes and in time, however it trickles.
-
-    Raises:
-        httpx.TransportError: it is late, or packed, which was not asked for.
-    """
-
-    def __init__(self, response: httpx.Response, step: Look) -> None:
-        if _encoding(response):
-            raise httpx.ReadError(_NOT_ASKED_FOR)
-        self._response = response
-        self._bytes_max = step.bytes_max
-        self._due_s = time.monotonic() + step.wait_s
-        self._content = b""
-
-    def ends_with(self, part: bytes) -> bool:
-        self._content += part
-        if time.monotonic() > self._due_s:
-            raise httpx.ReadTimeout("no whole answer came in time")
-        return len(self._content) >= self._bytes_max
-
-    def answer(self) -> Answer:
-        return outcome_of(self._response, self._content[: self._bytes_max])
-
-
-_NOT_ASKED_FOR: Final = "it is packed in a way that was not asked for"
-_PACKED: Final = ("gzip", "x-gzip", "deflate")
-_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
-
-
-def _encoding(response: httpx.Response) -> str:
-    """What is to be unpacked; "": nothing is, or somebody did."""
-    said: str = response.headers.get("Content-Encoding", "").strip().lower()
-    return "" if said == "identity" or response.is_stream_consumed else said
-
-
-def _unpacking(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """What makes of some bytes of a body those that were meant, at most so many.
-
-    httpx does so without a bound, nor does it give word of bytes that unpack to nothing.
-
-    Raises:
-        httpx.ReadError: they are packed twice, or by what nobody asked for.
-    """
-    encoding = _encoding(response)
-    if not encoding:
-        return lambda part, _most: part
-    if encoding not in _PACKED:
-        raise httpx.ReadError(_NOT_ASKED_FOR)
-    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
-
-    def unpack(part: bytes, most: int) -> bytes:
-        try:
-            found = unpacker.decompress(part, most)
-        except zlib.error as error:
-            raise httpx.ReadError(f"it is no {encoding}") from error
-        if unpacker.unused_data:
-            raise httpx.ReadError(f"something comes behind its {encoding}")
-        return found
-
-    return unpack
 
 
 def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:

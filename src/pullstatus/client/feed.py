@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
+from pullstatus.client.arguments import check_base_url
 from pullstatus.client.errors import (
     BatchRefused,
     ClientError,
@@ -33,12 +34,7 @@ from pullstatus.client.errors import (
     shown,
 )
 from pullstatus.client.exchange import Answer, Flow, Send, Wait, send
-from pullstatus.client.flow import (
-    HEADERS,
-    RETRY_S,
-    check_base_url,
-    whole,
-)
+from pullstatus.client.flow import HEADERS, RETRY_S, whole
 from pullstatus.client.outage import RETRY_AFTER_S_MAX
 from pullstatus.client.pauses import Pauses
 from pullstatus.client.reading import retry_after_s

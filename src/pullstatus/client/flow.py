@@ -27,14 +27,22 @@ see `keys`. A key is done with when its page was acknowledged, or handed to a ca
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random, SystemRandom
 from typing import ClassVar, Final, Generic, TypedDict, TypeVar, Unpack, cast
-from urllib.parse import SplitResult, urlsplit
 
 from pullstatus import limits
+from pullstatus.client.arguments import (
+    PAUSE_S_MAX,
+    PAUSE_S_MIN,
+    check_integer,
+    check_key,
+    check_long_poll,
+    check_max,
+    check_pauses,
+    check_seconds,
+)
 from pullstatus.client.errors import (
     AnswerLost,
     CertificateRefused,
@@ -56,7 +64,6 @@ from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, Feature, read_features
-from pullstatus.wire.repeats import KEY
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -70,12 +77,6 @@ IDLE_S: Final = (0.5, 10.0)
 LONG_POLL_S: Final = 20
 """Seconds for which a follower lets the service hold a pull of an empty mailbox. What stands in
 between mostly cuts what is silent for 30 or 60."""
-
-PAUSE_S_MIN: Final = 0.01
-"""Seconds of a pause at least: without one a client would do nothing but ask."""
-
-PAUSE_S_MAX: Final = 3600.0
-"""Seconds of a pause at most; a follower that looks up more seldom is a job for a timer."""
 
 _NOBODY_THERE: Final = (502, 503, 504)
 """HTTP statuses by which a gateway says that nobody is behind it."""
@@ -130,8 +131,8 @@ class Puller:
     ) -> None:
         self._base_url = base_url
         self.face = face
-        self._attempts_max = _check_integer("attempts_max", options["attempts_max"])
-        self._retry_pause_s = _check_pauses("retry_pause_s", options["retry_pause_s"])
+        self._attempts_max = check_integer("attempts_max", options["attempts_max"])
+        self._retry_pause_s = check_pauses("retry_pause_s", options["retry_pause_s"])
         on_retry = options["on_retry"]
         if on_retry is not None and not callable(on_retry):
             raise InvalidArgument(
@@ -445,10 +446,10 @@ class Follower(Generic[R]):
         key: str | None,
     ) -> None:
         check_max(count_max)
-        _check_seconds("wait_s", wait_s, PAUSE_S_MIN, PAUSE_S_MAX)
+        check_seconds("wait_s", wait_s, PAUSE_S_MIN, PAUSE_S_MAX)
         check_long_poll(long_poll_s)
         if give_up_after_s is not None:
-            _check_seconds("give_up_after_s", give_up_after_s, 0, None)
+            check_seconds("give_up_after_s", give_up_after_s, 0, None)
         self._puller = puller
         self._claims = puller.claims
         self._kind = kind
@@ -527,140 +528,9 @@ def was_held(answer_s: float, long_poll_s: float) -> bool:
     return answer_s >= long_poll_s / 2
 
 
-# --- what both kinds of call share ----------------------------------------------------------------
-#
-# Arguments are `object`s here: not every caller has a type checker.
-
-
 def client_closed() -> InvalidArgument:
     """What whoever uses a closed client is told."""
     return InvalidArgument("the client is closed", fix="use it before close, or make another")
-
-
-def check_base_url(base_url: object) -> str:
-    """The address without a slash at its end.
-
-    Raises:
-        InvalidArgument: it is no http or https address.
-    """
-    wrong = InvalidArgument("base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080")
-    if not isinstance(base_url, str):
-        raise wrong
-    try:
-        parts = split_address(base_url)
-    except ValueError as error:
-        raise wrong from error
-    if parts.scheme not in ("http", "https") or not {"?", "#"}.isdisjoint(base_url):
-        raise wrong  # an empty query counts, too: our paths would come to stand in it
-    if "@" in parts.netloc:
-        raise InvalidArgument(
-            "base_url has a user or password in it, which would come to stand in logs and state"
-            " files; the service asks for neither"
-        )
-    return base_url.rstrip("/")
-
-
-def split_address(address: str) -> SplitResult:
-    """The parts of an address that has a host.
-
-    Raises:
-        ValueError: a bracket is not closed, a port is none, a blank is in it: what `urlsplit`
-            refuses, and what it would let pass or drop.
-    """
-    parts = urlsplit(address)
-    if not all(c.isprintable() and not c.isspace() for c in address) or not parts.hostname:
-        raise ValueError("no host, or characters that no address has")
-    _ = parts.port
-    return parts
-
-
-def check_appkey(appkey: object, name: str = "appkey") -> None:
-    """Refuse a key that was copied with something around it (InvalidArgument)."""
-    if not isinstance(appkey, str):
-        raise InvalidArgument(f"{name} must be a str")
-    if not appkey or appkey.strip() != appkey:
-        raise InvalidArgument(
-            f"{name} has a blank or line end around it" if appkey else f"{name} is empty"
-        )
-    if not appkey.isprintable():
-        raise InvalidArgument(f"{name} has control characters in it")
-
-
-def check_kind(kind: object) -> Kind:
-    """The kind itself, of 0 or 1 too (InvalidArgument)."""
-    try:
-        return Kind(kind)  # type: ignore[arg-type]  # it says so if it is none
-    except ValueError as error:
-        raise InvalidArgument("kind must be Kind.DELIVERY_STATUS or Kind.REPLY") from error
-
-
-def check_sdkappid(sdkappid: object) -> int:
-    """The number of an application, of a text of digits too: an environment has no other.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if isinstance(sdkappid, str):
-        digits = sdkappid.strip()
-        if not (digits.isascii() and digits.isdigit()) or len(digits) > limits.INTEGER_DIGITS_MAX:
-            raise InvalidArgument("sdkappid must be an int, or its digits")
-        sdkappid = int(digits)
-    return _check_integer("sdkappid", sdkappid, limits.SDKAPPID_MAX)
-
-
-def _check_seconds(name: str, value: object, value_min: float, value_max: float | None) -> None:
-    upper = math.inf if value_max is None else value_max
-    # Written so that NaN is refused, too.
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not (value_min <= value <= upper)
-    ):
-        bounds = f"{value_min:g} or more" if value_max is None else f"{value_min:g} to {upper:g}"
-        raise InvalidArgument(f"{name} must be a number of seconds, {bounds}")
-
-
-def _check_pauses(name: str, pauses_s: object) -> tuple[float, float]:
-    if not isinstance(pauses_s, tuple | list) or len(pauses_s) != 2:
-        raise InvalidArgument(
-            f"{name} must be two numbers of seconds: the first pause, the longest"
-        )
-    for pause_s in pauses_s:
-        _check_seconds(name, pause_s, PAUSE_S_MIN, PAUSE_S_MAX)
-    first_s, max_s = pauses_s
-    if first_s > max_s:
-        raise InvalidArgument(f"{name}: the first pause is longer than the longest")
-    return first_s, max_s
-
-
-def _check_integer(
-    name: str, value: object, value_max: int | None = None, *, value_min: int = 1
-) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidArgument(f"{name} must be an int, not a {type(value).__name__}")
-    if value < value_min or (value_max is not None and value > value_max):
-        bounds = f"{value_min} or more" if value_max is None else f"from {value_min} to {value_max}"
-        raise InvalidArgument(f"{name} must be {bounds}")
-    return value
-
-
-def check_max(count_max: object) -> None:
-    """Refuse what the service would refuse, before anything is sent (InvalidArgument)."""
-    _check_integer("max", count_max, limits.PULL_COUNT_MAX)
-
-
-def check_long_poll(long_poll_s: object) -> None:
-    """Refuse seconds for which no service would hold a pull (InvalidArgument)."""
-    _check_integer("long_poll_s", long_poll_s, limits.PULL_WAIT_S_MAX, value_min=0)
-
-
-def check_key(key: object) -> str:
-    """A key itself, if it is one (InvalidArgument)."""
-    if not isinstance(key, str) or KEY.fullmatch(key) is None:
-        raise InvalidArgument(
-            f"key must be 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"
-        )
-    return key
 
 
 def whole(outcome: Answer | Unanswered) -> Answer:

@@ -7,17 +7,12 @@ from os import PathLike
 from typing import Final, Unpack
 
 from pullstatus import limits
+from pullstatus.client.arguments import check_appkey, check_base_url, check_sdkappid
 from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.faces import Face
 from pullstatus.client.faces.api3 import Api3
 from pullstatus.client.faces.v5 import V5
-from pullstatus.client.flow import (
-    Puller,
-    PullerOptions,
-    check_appkey,
-    check_base_url,
-    check_sdkappid,
-)
+from pullstatus.client.flow import Puller, PullerOptions
 from pullstatus.client.readers import ReaderPuller
 from pullstatus.client.state import KeptPuller
 from pullstatus.wire.v5.pull import PULL_PATH

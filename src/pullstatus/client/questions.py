@@ -14,11 +14,12 @@ from typing import Final, TypeAlias
 import msgspec
 
 from pullstatus import limits
+from pullstatus.client.arguments import check_max
 from pullstatus.client.counts import Statistics
 from pullstatus.client.errors import InvalidArgument, NotPermitted
 from pullstatus.client.exchange import Flow
 from pullstatus.client.faces import Question
-from pullstatus.client.flow import Puller, check_max
+from pullstatus.client.flow import Puller
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.records import Kind
 from pullstatus.records.hours import nearest_hour

@@ -21,6 +21,7 @@ from typing import ClassVar, Final, Unpack
 import msgspec
 
 from pullstatus import limits
+from pullstatus.client.arguments import check_long_poll, check_max
 from pullstatus.client.errors import (
     CallInvalid,
     ClientError,
@@ -31,14 +32,7 @@ from pullstatus.client.errors import (
 )
 from pullstatus.client.exchange import Flow, Wait, send
 from pullstatus.client.faces import Face
-from pullstatus.client.flow import (
-    Puller,
-    PullerOptions,
-    check_long_poll,
-    check_max,
-    log,
-    whole,
-)
+from pullstatus.client.flow import Puller, PullerOptions, log, whole
 from pullstatus.client.keys import Claim, Claims, Holder, NextPage
 from pullstatus.client.pages import Page
 from pullstatus.client.reading import Found, not_the_service

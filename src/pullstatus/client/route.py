@@ -24,9 +24,9 @@ from urllib.request import getproxies
 import httpx
 import msgspec
 
+from pullstatus.client.arguments import split_address
 from pullstatus.client.deadline import AsyncTransport, Transport
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
-from pullstatus.client.flow import split_address
 
 __all__ = ["certificate_fix", "check_address", "open_async_http", "open_http", "proxy_variable"]
 

@@ -34,7 +34,7 @@ from pullstatus import (
     UnknownSdkappid,
     WrongAddress,
 )
-from pullstatus.client import drivers
+from pullstatus.client import bodies
 from pullstatus.client.errors import BatchRefused
 from pullstatus.wire.v5.codes import Result
 from tests.harness import verify
@@ -634,7 +634,7 @@ def test_endless_answer_is_given_up(client: Hands, *, unpacked: bool) -> None:
 def test_answer_that_trickles_is_given_up(client: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part comes within the timeout, and the whole never: a follower would stand still."""
     now_s = [0.0]
-    monkeypatch.setattr(drivers, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(bodies, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
 
     def later(s: int = 1) -> None:
         now_s[0] += s

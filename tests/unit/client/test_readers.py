@@ -26,7 +26,7 @@ from pullstatus import (
     SignatureRefused,
     TooFrequent,
 )
-from pullstatus.client.drivers import outcome_of
+from pullstatus.client.bodies import outcome_of
 from pullstatus.client.exchange import Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.faces.v5 import V5
 from pullstatus.client.flow import Follower
