@@ -104,7 +104,7 @@ def coding_named(charset: str) -> str:
     if plain in _UCS2:
         return "utf-16"
     known = encodings.normalize_encoding(charset).lower()
-    if known not in _NAMES:  # Python remembers for ever what it is asked for
+    if known not in _NAMES and known.replace(".", "_") not in _NAMES:  # Python remembers for ever what it is asked for
         return ""
     try:
         name = codecs.lookup(known).name

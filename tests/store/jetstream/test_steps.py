@@ -196,3 +196,13 @@ def test_what_is_counted_behind_tallies_that_go_stays(bus: MemoryBus, one: Proce
     due = Unfollow(STATUSES, box.mark, 0, 0)
     assert Process(bus).log.commit([due, Count(STATUSES.sdkappid, [tally], NOW_MS)]) == [True, True]
     assert bus.subjects(PARTITION, PLACE.tallies())
+
+
+def test_nothing_stays_of_what_is_appended_and_erased_together(
+    bus: MemoryBus, one: Process
+) -> None:
+    """What is only to be written is written without it."""
+    one.do(append(STATUSES, LARGE[:1]))
+    Process(bus).log.commit([append(STATUSES, LARGE[1:]), erase(LARGE[5]), erase(LARGE[2])])
+    assert stored(bus) == [*LARGE[:2], *LARGE[3:5]]
+    assert Process(bus).pull(pull(STATUSES)).data == b",".join([*LARGE[:2], *LARGE[3:5]])

@@ -641,6 +641,12 @@ class JetTables:
         former = self._stored(draft, state, draft.chunks[kind, row.first_seq])
         chunk = Chunk(row, former.accepted_ms, former.label, former.at)
         draft.chunks[kind, row.first_seq] = chunk
+        if former.at == draft.here:  # it is only to be written
+            draft.log = [
+                (each, chunk if (each, one.row.first_seq) == (kind, row.first_seq) else one)
+                for each, one in draft.log
+            ]
+            return
         self._put_whole(draft, draft.place.anew(kind, row.first_seq), chunk)
         box = draft.boxes[kind]
         first = min(box.anew_from or row.first_seq, row.first_seq)
