@@ -104,7 +104,8 @@ def coding_named(charset: str) -> str:
     if plain in _UCS2:
         return "utf-16"
     known = encodings.normalize_encoding(charset).lower()
-    if known not in _NAMES and known.replace(".", "_") not in _NAMES:  # Python remembers for ever what it is asked for
+    # Python remembers for ever what it is asked for; it also takes dots for underscores.
+    if known not in _NAMES and known.replace(".", "_") not in _NAMES:
         return ""
     try:
         name = codecs.lookup(known).name

@@ -93,6 +93,8 @@ def test_numbers_of_codings(number: int, coding: str) -> None:
         ("ISO_8859-1:1987", "iso8859-1"),
         *((name, "ascii") for name in ("ANSI_X3.4-1968", "ISO_646.irv:1991")),
         ("GB2312-80", "gb2312"),
+        ("windows.1252", "cp1252"),
+        ("ISO8859.1", "iso8859-1"),
         ("utf-8-sig", "utf-8-sig"),
         *((name, "") for name in ("", "X-SMS", "rot13", "hex", "idna", "\0", "\ud800")),
     ],
