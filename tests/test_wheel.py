@@ -26,7 +26,7 @@ import pytest
 from tests import harness
 from tests.harness import ROOT, Program, clean_environment, made, statuses
 
-BARE = {"httpx", "msgspec"}
+BARE = {"anyio", "httpx", "msgspec"}
 COMMANDS = {"click", "rich"}
 
 

@@ -60,10 +60,10 @@ def program(tmp_path: Path) -> Iterator[Program]:
         yield made
 
 
-def certified(folder: Path) -> dict[str, Path]:
+def certified(folder: Path, host: str = "127.0.0.1") -> dict[str, Path]:
     """What a server's TLS needs, and the authority behind it."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
+    issued = authority.issue_cert(host)
     files = {name: folder / f"{name}.pem" for name in ("authority", "tls_certificate", "tls_key")}
     authority.cert_pem.write_to_path(files["authority"])
     issued.cert_chain_pems[0].write_to_path(files["tls_certificate"])

@@ -30,6 +30,9 @@ CONFIG_FILE: Final = Path("/etc/pullstatus.toml")
 CONFIG_VARIABLE: Final = "PULLSTATUS_CONFIG"
 """In the environment, and in what the contexts of a command share, where `--config` is in force."""
 
+READ: Final = "pullstatus.cli.config.read"
+"""There, too: what was read of it. A pipe has it once."""
+
 DEFAULT_STORE: Final = "sqlite:///pullstatus.db"
 
 
@@ -51,7 +54,7 @@ def default_store() -> str:
     path = config_file()
     if path is None:
         return DEFAULT_STORE
-    store = _settings(path).get("store", DEFAULT_STORE)
+    store = _in_force(path).get("store", DEFAULT_STORE)
     if not isinstance(store, str):
         raise InvalidSetting(f"{path}: store takes a URL in quotes")
     try:
@@ -70,7 +73,7 @@ def default_master_key() -> tuple[Path | None, str | None]:
     path = config_file()
     if path is None:
         return None, None
-    settings = _settings(path)
+    settings = _in_force(path)
     file, command = (settings.get(f"master-key-{what}") for what in ("file", "command"))
     if not isinstance(file, str | None) or not isinstance(command, str | None):
         raise InvalidSetting(f"{path}: master-key-file and master-key-command are in quotes")
@@ -114,6 +117,13 @@ def _fits(value: object, form: type) -> bool:
     if isinstance(value, bool):  # an int, to Python
         return form is bool
     return isinstance(value, str | form) or (form is float and isinstance(value, int))
+
+
+def _in_force(path: Path) -> Mapping[str, object]:
+    """What `--config` has read already, or else what the file says."""
+    context = click.get_current_context(silent=True)
+    read: Mapping[str, object] | None = context.meta.get(READ) if context else None
+    return _settings(path) if read is None else read
 
 
 def _settings(path: Path) -> dict[str, object]:

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from pullstatus import limits
 from pullstatus.addresses import bare
 from pullstatus.apps.networks import proxies_of
-from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
+from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, READ, config_file, read_config
 from pullstatus.cli.listening import HostAndPort, listening_options
 from pullstatus.cli.master_keys import master_key_options, named_masters
 from pullstatus.cli.numbers import FiniteRange
@@ -69,12 +69,14 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
     if path is None:
         return
     context.meta[CONFIG_VARIABLE] = path
+    context.meta.pop(READ, None)
     known = {
         _flag(parameter): parameter
         for parameter in context.command.params
         if parameter.name not in ("config", "help")
     }
     settings = plainly(read_config)(path, {name: form_of(known[name]) for name in known})
+    context.meta[READ] = settings
     context.default_map = {str(known[name].name): value for name, value in settings.items()}
 
 

@@ -33,10 +33,21 @@ async def cancellable(exchange: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         scope.cancel()
         await _end(task)
+        _, error = (None, None) if task.cancelled() else task.result()
+        if error is not None and not isinstance(error, Exception):
+            raise error from None  # the program is to end
+        raise
+    except BaseException:  # it came from outside, such as a signal's, or nobody waits any more
+        scope.cancel()
         raise
     value, error = task.result()
     if error is not None:
-        raise error
+        context = error.__context__
+        try:
+            raise error
+        finally:  # not what our caller handles: it tells of what this one was made
+            error.__context__ = context
+            del error
     return cast("T", value)
 
 

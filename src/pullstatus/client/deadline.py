@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # httpx brings it, and says which one
 
     import httpcore
 
-__all__ = ["AsyncTransport", "Transport", "due", "is_ours"]
+__all__ = ["AsyncTransport", "Transport", "by_httpcore", "due", "is_ours"]
 
 
 def due(response: httpx.Response, at_s: float) -> None:
@@ -76,8 +76,14 @@ class _Line(_Deadline):
         self.at_s = None
         self._stream.write(buffer, timeout)
 
-    def start_tls(self, **options: Any) -> _Line:  # noqa: ANN401 - as they are there
-        return _Line(self._stream.start_tls(**options), options.get("timeout"))
+    # Not by keywords alone: behind a proxy httpcore hands them on by their places.
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> _Line:
+        return _Line(self._stream.start_tls(ssl_context, server_hostname, timeout), timeout)
 
 
 class _AsyncLine(_Deadline):
@@ -93,9 +99,15 @@ class _AsyncLine(_Deadline):
         self.at_s = None
         await self._stream.write(buffer, timeout)
 
-    async def start_tls(self, **options: Any) -> _AsyncLine:  # noqa: ANN401
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> _AsyncLine:
         async with _closed_if_cancelled(self._stream):
-            return _AsyncLine(await self._stream.start_tls(**options), options.get("timeout"))
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            return _AsyncLine(stream, timeout)
 
 
 @contextlib.asynccontextmanager
@@ -152,6 +164,18 @@ class Transport(httpx.HTTPTransport):
         # leaves it held, and their own cleaning up waits for it. A handler may pull, too.
         pool._optional_thread_lock = threading.RLock()  # noqa: SLF001
 
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """As ever."""
+        try:
+            return super().handle_request(request)
+        except httpx.TransportError:  # a signal's exception may have left the lock held
+            pool: Any = self._pool
+            with pool._optional_thread_lock:  # noqa: SLF001
+                left = _left_over(pool)
+            for one in left:
+                one.close()
+            raise
+
 
 class AsyncTransport(httpx.AsyncHTTPTransport):
     """The same with await."""
@@ -160,6 +184,37 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         super().__init__(verify=verify, proxy=proxy, trust_env=False, limits=_LIMITS)
         pool: Any = self._pool
         pool._network_backend = _AsyncLines(pool._network_backend)  # noqa: SLF001
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As ever."""
+        try:
+            return await super().handle_async_request(request)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                for left in _left_over(self._pool):
+                    await left.aclose()
+            raise
+
+
+def _left_over(pool: Any) -> list[Any]:  # noqa: ANN401 - httpcore's own
+    """Take connections out of a pool that look as if they were in use, and are not.
+
+    httpcore leaves one there, for ever, when a proxy's tunnel was open and TLS in it failed.
+    """
+    used = {id(request.connection) for request in pool._requests}  # noqa: SLF001
+    left = [
+        one
+        for one in pool._connections  # noqa: SLF001
+        if id(one) not in used and not one.is_idle() and not one.is_closed()
+    ]
+    for one in left:
+        pool._connections.remove(one)  # noqa: SLF001
+    return left
+
+
+def by_httpcore(http: httpx.AsyncClient) -> bool:
+    """Whether it asks through connections of httpcore, which only a scope of anyio may cancel."""
+    return isinstance(http._transport, httpx.AsyncHTTPTransport)  # noqa: SLF001
 
 
 def is_ours(http: httpx.Client | httpx.AsyncClient) -> bool:

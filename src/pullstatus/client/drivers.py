@@ -20,7 +20,7 @@ from pullstatus.client.bodies import Looked, Whole
 from pullstatus.client.cancellation import cancellable
 from pullstatus.client.connections import Connections
 from pullstatus.client.counts import Statistics
-from pullstatus.client.deadline import is_ours
+from pullstatus.client.deadline import by_httpcore, is_ours
 from pullstatus.client.errors import ClientError, InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.flow import IDLE_S, LONG_POLL_S, RETRY_S, Follower, Puller, client_closed
@@ -159,9 +159,11 @@ async def drive_async(
             http = mine()
             _check_open(http)  # somebody may have closed it since
             try:
-                outcome = await cancellable(
+                exchange = (
                     _post_async(http, step) if isinstance(step, Send) else _get_async(http, step)
                 )
+                # A transport of somebody's own is cancelled once, as all but anyio's code expects.
+                outcome = await (cancellable(exchange) if by_httpcore(http) else exchange)
             except Exception as error:  # noqa: BLE001 - only our own tree leaves
                 outcome = _unanswered(error, http, handled)
 
@@ -854,7 +856,8 @@ class AsyncClient(_Known):
             try:
                 await self._drive(self._puller.close())
             finally:
-                await cancellable(self._mine().aclose())
+                http = self._mine()
+                await (cancellable(http.aclose()) if by_httpcore(http) else http.aclose())
 
     async def __aenter__(self) -> Self:
         return self

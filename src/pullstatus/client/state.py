@@ -54,6 +54,7 @@ class Kept(Claims):
         super().__init__(new_key)
         self._url, self._sdkappid = url, sdkappid
         self.closed = False
+        self._writing = False
         with _told(path):
             self._slots = Slots(path, decode_state)
         # Once; also for a client that is dropped, or that could not be made after this.
@@ -107,11 +108,20 @@ class Kept(Claims):
     def _write(self) -> None:
         with self._lock:
             self._check_ours()
-            owed = [Owed(claim.kind, claim.next) for claim in self._claims if claim.next.in_doubt]
-            state = State(self._url, self._sdkappid, owed)
-            if state != self._slots.value:
-                with _told(self._slots.path):
-                    self._slots.write(state)
+            if self._writing:  # what a signal's handler writes would be written over
+                raise StateFailed(
+                    f"state: {self._slots.path} is just being written by what was interrupted",
+                    fix="nothing was asked for; pull when the signal's handler has ended",
+                )
+            self._writing = True
+            try:
+                owed = [Owed(one.kind, one.next) for one in self._claims if one.next.in_doubt]
+                state = State(self._url, self._sdkappid, owed)
+                if state != self._slots.value:
+                    with _told(self._slots.path):
+                        self._slots.write(state)
+            finally:
+                self._writing = False
 
     def _found(self, path: Path) -> list[Owed]:
         state = self._slots.value

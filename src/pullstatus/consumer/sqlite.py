@@ -107,7 +107,7 @@ class SqliteTarget:
         self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
         self._files: dict[Path, os.stat_result] = {}
         with self._engine():
-            _refuse_mounted_alone(path.resolve())
+            _refuse_mounted_alone(Path(os.path.realpath(path)))
             _make_private(path)
             self._files[path] = path.stat()
             # Absolute, since `:memory:` is no file.

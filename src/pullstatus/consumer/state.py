@@ -12,6 +12,7 @@ service, the page comes there, and if it is none that knows it, it refuses the a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
@@ -21,7 +22,7 @@ import msgspec
 from pullstatus.client.keys import NextPage
 from pullstatus.client.slots import NotOpened, Slots, peek
 from pullstatus.errors import StoreRefused
-from pullstatus.mounts import mounted_alone, mounts_here
+from pullstatus.mounts import mount_of, mounted_alone, mounts_here
 from pullstatus.records import Kind
 
 V = TypeVar("V", bound=msgspec.Struct)
@@ -109,8 +110,12 @@ def refuse_mounted_alone(file: Path, state: Path) -> None:
     Raises:
         StoreRefused: the state would be lost with the container.
     """
-    file, state = file.resolve(), state.resolve()
+    # Not `resolve`, which knows no links that lead to themselves: to open them is refused.
+    file, state = Path(os.path.realpath(file)), Path(os.path.realpath(state))
     mounts = mounts_here()
+    folder = mount_of(state.parent, mounts)
+    if folder is not None and folder.point != "/":
+        return  # the folder is mounted, too, and so is kept
     alone = mounted_alone([file], mounts) and not mounted_alone([state], mounts)
     if alone and file.parent == state.parent:
         raise StoreRefused(
@@ -217,7 +222,7 @@ def _others(
 ) -> Iterable[tuple[Path, State]]:
     """Other targets of the same mailbox; those `in_use` by a running process, too, or not."""
     for path in sorted(states):
-        is_own = path.resolve() == own.resolve()
+        is_own = os.path.realpath(path) == os.path.realpath(own)
         state = None if is_own else peek(path, decode_state, in_use=in_use)
         if state is not None and (state.source.sdkappid, state.source.kind) == (
             source.sdkappid,

@@ -139,7 +139,7 @@ class FileTarget(_Kept):
     ) -> None:
         self._path = path
         state_path = state_path or path.with_name(path.name + ".state")
-        if state_path.resolve() == path.resolve():
+        if os.path.realpath(state_path) == os.path.realpath(path):
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
         refuse_mounted_alone(path, state_path)
         super().__init__(state_path, source, moved=moved, abandon=abandon)

@@ -38,7 +38,7 @@ from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.state import Source
 from pullstatus.consumer.targets import FileTarget, StdoutTarget, Target
 from pullstatus.consumer.ways import Job
-from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
+from pullstatus.errors import InvalidSetting, PullstatusError, StoreFailed, StoreRefused
 from pullstatus.records import Kind
 from tests.sim import disk as simulated
 from tests.unit.cli.service import Service
@@ -1180,6 +1180,29 @@ def test_file_that_is_mounted_without_its_state_is_refused(
     FileTarget(file, SOURCE, tmp_path / "kept" / "a.state").close()
     mount_alone(state, monkeypatch)
     FileTarget(file, SOURCE).close()
+
+
+def test_file_whose_folder_is_mounted_too_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is beside it is kept as it is."""
+    file = tmp_path / "a.ndjson"
+    mount_alone(file, monkeypatch)
+    told = f"{mounts.read_mounts()}24 22 8:1 /srv {tmp_path} rw - ext4 /dev/sda1 rw\n"
+    monkeypatch.setattr(mounts, "read_mounts", lambda: told)
+    FileTarget(file, SOURCE).close()
+
+
+def test_link_to_itself_is_no_target(tmp_path: Path) -> None:
+    for name in ("a.db", "a.ndjson", "a.state"):
+        (tmp_path / name).symlink_to(name)
+    for make in (
+        lambda: SqliteTarget(tmp_path / "a.db", SOURCE),
+        lambda: FileTarget(tmp_path / "a.ndjson", SOURCE),
+        lambda: FileTarget(tmp_path / "b.ndjson", SOURCE, tmp_path / "a.state"),
+    ):
+        with pytest.raises(PullstatusError, match="Too many levels of symbolic links"):
+            make()
 
 
 def test_memory_is_no_database_for_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,6 +205,19 @@ def test_the_file_that_config_names_is_the_only_one(
         looked = json.loads(run("doctor", "--config", "other.toml").stdout)["findings"]
         [store] = [finding["found"] for finding in looked if finding["check"] == "store"]
         assert "pullstatus.db" in store
+
+
+def test_a_pipe_of_settings_is_read_once(folder: Path, given: list[ServeOptions]) -> None:
+    """Whoever writes it does so once."""
+    os.mkfifo(folder / "pipe")
+    writer = threading.Thread(
+        target=(folder / "pipe").write_text, args=('store = "sqlite:///through.db"\n',)
+    )
+    writer.start()
+    run("serve", "--config", "pipe")
+    writer.join()
+    assert given[-1].store == "sqlite:///through.db"
+    assert given[-1].masters == masters_beside("sqlite:///through.db")
 
 
 def test_a_file_of_settings_is_utf_8_and_says_each_once(

@@ -179,6 +179,45 @@ def test_a_signals_handler_may_close_a_client_that_writes_its_file(
     assert not service.keys, "it asks for nothing any more"  # type: ignore[attr-defined]
 
 
+NESTED = """
+import json, os, signal, sys
+from pullstatus import AnswerLost, Client, Kind, StateFailed
+
+url, state = sys.argv[1:]
+client = Client(url, 1400006666, "key", state=state, keyed=True, attempts_max=1)
+sync = os.fsync
+
+def pull_too(_signal, _frame):
+    try:
+        client.pull(Kind.REPLY)
+    except StateFailed as error:
+        assert "is just being written" in str(error)
+    else:
+        sys.exit(3)
+
+def synced(file):
+    os.fsync = sync
+    signal.raise_signal(signal.SIGUSR1)
+    sync(file)
+
+signal.signal(signal.SIGUSR1, pull_too)
+os.fsync = synced
+client.pull(Kind.DELIVERY_STATUS)
+client.pull(Kind.REPLY)
+"""
+
+
+def test_a_signals_handler_pulls_nothing_while_the_file_is_written(
+    service: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    """What it wrote of its own pull would be written over, and forgotten by whoever comes next."""
+    url = f"http://127.0.0.1:{service.server_port}"
+    subprocess.run(
+        [sys.executable, "-c", NESTED, url, str(tmp_path / "a.state")], check=True, timeout=60
+    )
+    assert len(service.keys) == 2  # type: ignore[attr-defined]
+
+
 LEFT = """
 import os, signal, sys
 from pullstatus import Client
