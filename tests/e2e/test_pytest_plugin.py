@@ -155,20 +155,42 @@ def test_without_the_server_only_the_fixtures_fail_and_say_why(inner: pytest.Pyt
     result.stdout.fnmatch_lines(["*pip install '/path/to/checkout[[]server]'*"])
 
 
+SENDS = """
+    import hashlib
+    import time
+    import httpx
+
+    def send(emulator):
+        now_s = int(time.time())
+        signed = f"appkey={emulator.appkey}&random=1&time={now_s}&mobile=13800000000"
+        body = {
+            "tel": {"nationcode": "86", "mobile": "13800000000"},
+            "type": 0,
+            "msg": "hello",
+            "time": now_s,
+            "sig": hashlib.sha256(signed.encode()).hexdigest(),
+        }
+        url = f"{emulator.base_url}/v5/tlssmssvr/sendsms?sdkappid={emulator.sdkappid}&random=1"
+        answer = httpx.post(url, json=body, trust_env=False, timeout=60).json()
+        assert answer["result"] == 0, answer
+        assert abs(emulator.sent[-1].time - now_s) <= 60
+"""
 FROZEN = """
     import asyncio
     import freezegun
     import pytest
     import time_machine
     from pullstatus import AsyncClient, Client, Kind
+    from sends import send
 
     def use(emulator):
-        # Fed, pulled, and pulled once more after an answer that was lost, by either client.
+        # Sent, fed, pulled, and pulled once more after an answer that was lost, by either client.
+        send(emulator)
         credentials = emulator.base_url, emulator.sdkappid, emulator.appkey
         emulator.faults.add("cut", call="pullstatus")
         emulator.feed(2)
         with Client(*credentials, keyed=True) as client:
-            assert len(client.pull(Kind.DELIVERY_STATUS)) == 2
+            assert len(client.pull(Kind.DELIVERY_STATUS)) == 3
 
         async def pull():
             async with AsyncClient(*credentials) as client:
@@ -232,7 +254,33 @@ FROZEN = """
 def test_a_host_test_may_stop_or_move_the_clock(inner: pytest.Pytester) -> None:
     """Fixture and client go by it, and the fixture ends whatever the clock says."""
     inner.makepyfile(FROZEN)
+    inner.makepyfile(sends=SENDS)
     inner.runpytest_subprocess(timeout=300).assert_outcomes(passed=10)
+
+
+def test_a_status_is_due_though_the_clock_stands_still(inner: pytest.Pytester) -> None:
+    """Also where the emulator is first imported then."""
+    inner.makepyfile(sends=SENDS)
+    inner.makepyfile(
+        """
+        import threading
+        import freezegun
+        from sends import send
+
+        @freezegun.freeze_time("2026-01-05 08:00:00")
+        def test_one():
+            from pullstatus.emulator.thread import EmulatorThread
+
+            with EmulatorThread({"sends": {"delay_s": 0.1}}) as emulator:
+                send(emulator)
+                for _ in range(6000):
+                    if emulator.waiting():
+                        return
+                    threading.Event().wait(0.01)
+                raise AssertionError("it never comes")
+        """
+    )
+    inner.runpytest_subprocess(timeout=300).assert_outcomes(passed=1)
 
 
 def test_sockets_may_be_forbidden_but_for_this_machine(inner: pytest.Pytester) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import structlog
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
+from pullstatus.clock import wall_s
 from pullstatus.emulator import sms
 from pullstatus.emulator.applications import Applications
 from pullstatus.emulator.carriers import (
@@ -86,6 +86,11 @@ class _Source(NamedTuple):
     sdkappid: int
 
 
+def _loop_s() -> float:
+    """Seconds that nobody stops: `time.monotonic` may stand still in a test that freezes time."""
+    return asyncio.get_running_loop().time()
+
+
 class Emulation:
     """What the emulator knows, and what it does with it; within one event loop.
 
@@ -107,8 +112,8 @@ class Emulation:
         figures: Figures,
         tickets: Callable[[], bytes],
         *,
-        now_s: Callable[[], float] = time.time,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = wall_s,
+        monotonic_s: Callable[[], float] = _loop_s,
     ) -> None:
         """Nothing has happened yet: see `reset`."""
         self.scenario = scenario
@@ -126,6 +131,7 @@ class Emulation:
         self.pushes = Pushes(scenario.sends.callback)
         self.gateways = Gateways()
         self._begun = 0  # so many times
+        self._resetting = asyncio.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -143,14 +149,18 @@ class Emulation:
         self._changed.set()
 
     async def reset(self) -> None:
-        """Begin the scenario anew: empty mailboxes but for what is there at the start."""
-        self._begin()
-        await self._applications.renew()
-        # The room of what they had, which nobody sees any more.
-        await pass_over(self.store)
-        await self.store.purge(left_before_ms=self.now_ms() + 1)
-        traffic = self.scenario.traffic
-        await self._traffic(traffic.statuses_at_start, traffic.replies_at_start)
+        """Begin the scenario anew: empty mailboxes but for what is there at the start.
+
+        One at a time: another waits, and begins anew once more.
+        """
+        async with self._resetting:
+            self._begin()
+            await self._applications.renew()
+            # The room of what they had, which nobody sees any more.
+            await pass_over(self.store)
+            await self.store.purge(left_before_ms=self.now_ms() + 1)
+            traffic = self.scenario.traffic
+            await self._traffic(traffic.statuses_at_start, traffic.replies_at_start)
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
