@@ -226,7 +226,7 @@ class EmulatedRoutes(Routes):
         good = await _catch(answering, scope, receive)
         if good is None:
             return
-        if armed.fault.nonempty and not good.entries:
+        if len(good.entries) < armed.fault.entries_min:
             self.emulation.faults.give_back(armed)
             del scope[FAULT]
             await respond(scope, send, good.http_status, good.headers, good.body)
@@ -245,7 +245,7 @@ class EmulatedRoutes(Routes):
             case "result":
                 body = _failure(fault, scope["path"], body)
             case "reorder" | "duplicate":
-                body = await self._spoil_page(armed, good, whose(scope)["sdkappid"])
+                body = await self._spoil_page(armed, good, scope)
         # Behind all else that it does, so that none of it is done after a reset.
         await asyncio.sleep(fault.delay_s)
         if fault.fault == "cut":
@@ -253,13 +253,10 @@ class EmulatedRoutes(Routes):
         else:
             await respond(scope, send, http_status, headers, body)
 
-    async def _spoil_page(self, armed: Armed, good: _Answer, sdkappid: object) -> bytes:
-        least = 2 if armed.fault.fault == "reorder" else 1
-        if len(good.entries) < least:
-            self.emulation.faults.give_back(armed)
-            return good.body
+    async def _spoil_page(self, armed: Armed, good: _Answer, scope: Scope) -> bytes:
         kind = Kind(_decode_page(good.body).type)
         if armed.fault.fault == "duplicate":
+            sdkappid = whose(scope)["sdkappid"]
             assert isinstance(sdkappid, int)  # whoever got records has said it
             await self.emulation.append(Mailbox(sdkappid, kind), good.entries)
             return good.body

@@ -42,6 +42,7 @@ Bad = Literal["value", "missing", "type", "object", "json"]
 
 _PULLS: Final[frozenset[str]] = frozenset(("pullstatus", *ACTION_PULLS))
 _BEFORE: Final = frozenset({"result", "http"})
+_ENTRIES_MIN: Final = {"reorder": 2, "duplicate": 1}
 _OWN: Final = {
     "result": "result",
     "errmsg": "result",
@@ -118,6 +119,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if self.after_commit is None:
             return self.fault not in _BEFORE
         return self.after_commit
+
+    @property
+    def entries_min(self) -> int:
+        """How many records an answer must hand out for it to find something to do."""
+        return max(int(self.nonempty), _ENTRIES_MIN.get(self.fault, 0))
 
     def fits(self, call: Struck, kind: int | None) -> bool:
         """Whether a request is of the sort that it strikes.
