@@ -28,6 +28,7 @@ from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 
 from pullstatus import limits
 from pullstatus.emulator.calls import Call
+from pullstatus.emulator.faults import FaultName
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.emulator.thread import EmulatorThread
@@ -437,6 +438,19 @@ def test_duplicate_hands_the_same_records_out_again(emulator: EmulatorThread, pe
     assert [peer.pull(), peer.pull(), peer.pull()] == [fed, fed, []]
 
 
+@pytest.mark.parametrize("fault", ["reorder", "duplicate"])
+def test_a_fault_of_pages_leaves_a_refused_pull_alone(
+    emulator: EmulatorThread, peer: Peer, fault: FaultName
+) -> None:
+    """Whose application nobody can read; it is listed, and the fault is there for the next."""
+    emulator.faults.add(fault)
+    assert peer.post(PULL_PATH, {}).json()["result"] == 60012
+    [request] = emulator.requests
+    assert (request.result, request.fault) == (60012, None)
+    [armed] = emulator.faults
+    assert (armed.left, armed.hits) == (1, 0)
+
+
 def test_faults_strike_sends_too(emulator: EmulatorThread, peer: Peer) -> None:
     """A refusal by a fault sends nothing, a cut answer does; both are the call's own."""
     emulator.faults.add("result", call="sendsms", result=1013, errmsg="slow down")
@@ -532,6 +546,18 @@ def test_door_says_where_to_aim_and_begins_anew(emulator: EmulatorThread, peer: 
     assert peer.http.get("/emulator/sent").json() == {"count": 0, "data": []}
     assert peer.http.get("/emulator/faults").json() == {"faults": []}
     assert peer.pull(idempotency_key="page-1") == []
+
+
+def test_resets_at_once_begin_anew_one_after_the_other(emulator: EmulatorThread) -> None:
+    emulator.feed(3)
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(emulator.reset) for _ in range(8)]:
+            done.result()
+    assert emulator.waiting() == 0
+    with Peer(emulator.base_url) as peer:
+        fed = emulator.feed(2)
+        assert peer.pull() == fed
+        assert peer.send("13800000000")["result"] == 0
 
 
 def test_sent_is_listed_and_forgotten(peer: Peer) -> None:
@@ -869,13 +895,14 @@ def test_what_came_in_is_listed_with_what_became_of_it(
     peer.send("13900000001")
     peer.http.get("/nowhere")
     peer.http.post("/callbacks/pst_secret", content=b"\xff{")
+    peer.http.post("/in/pst_secret/kannel", content=b"x")
     emulator.faults.add("cut", call="pullstatus")
     with pytest.raises(httpx.TransportError):
         peer.pull()
     emulator.faults.add("http", http_status=503, call="pullstatus")
     assert peer.pull_raw().status_code == 503
 
-    pulled, refused, sent, nowhere, callback, cut, failed = emulator.requests
+    pulled, refused, sent, nowhere, callback, gateway, cut, failed = emulator.requests
     assert json.loads(failed.body)["type"] == 0  # once, also while a fault is armed
     assert (pulled.method, pulled.path, pulled.sdkappid) == ("POST", PULL_PATH, SDKAPPID)
     assert (pulled.http_status, pulled.result, pulled.count) == (200, 0, 2)
@@ -887,11 +914,12 @@ def test_what_came_in_is_listed_with_what_became_of_it(
     assert json.loads(sent.body)["tel"]["mobile"] == "13900000001"
     assert (nowhere.path, nowhere.http_status, nowhere.result) == ("/nowhere", 404, None)
     assert (callback.path, callback.http_status) == ("/callbacks/...", 401)
+    assert (gateway.path, gateway.http_status) == ("/in/.../kannel", 401)
     assert (cut.fault, cut.http_status) == ("cut", None)
     assert (failed.fault, failed.http_status) == ("http", 503)
 
     listed = peer.http.get("/emulator/requests").json()
-    assert listed["count"] == 7
+    assert listed["count"] == 8
     assert listed["data"][0] == msgspec.to_builtins(pulled)
     assert peer.http.delete("/emulator/requests").status_code == 204
     assert emulator.requests == []

@@ -30,7 +30,7 @@ class Received(msgspec.Struct, frozen=True):
 
     Attributes:
         time: when it came, in Unix seconds.
-        path: with the token of a callback left out.
+        path: with "..." for the token of a callback, the service's or a gateway's.
         sdkappid: the application that it names.
         action: of a call of API 3.0.
         key: its Idempotency-Key.
@@ -128,6 +128,7 @@ class _Said(msgspec.Struct):
 
 
 _SDKAPPID: Final = re.compile(rb"SmsSdkApp[Ii]d\W{1,8}([0-9]{1,10})")  # in JSON and in a form
+_TOKEN: Final = re.compile(r"^(/(?:callbacks|in)/)[^/]+")
 _decode_said: Final = msgspec.json.Decoder(_Said).decode
 
 
@@ -183,7 +184,7 @@ async def observe(
     return Received(
         time=came_s,
         method=scope["method"],
-        path="/callbacks/..." if path.startswith("/callbacks/") else path,
+        path=_TOKEN.sub(r"\1...", path),
         query=scope["query_string"].decode("latin-1"),
         sdkappid=sdkappid,
         action=action,
