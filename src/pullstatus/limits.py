@@ -606,6 +606,10 @@ EXTEND_DIGITS_MAX: Final = 20
 SENT_MAX: Final = 10_000
 """Sends that the emulator remembers for `GET /emulator/sent`; older ones go first."""
 
+SENT_CHARS_KEPT: Final = 1024
+"""Characters that are remembered there of each member of a send: twice what an SMS may have. Those
+of a send that was refused may be as long as its body."""
+
 REQUESTS_MAX: Final = 1000
 """Requests that the emulator remembers for `GET /emulator/requests`; older ones go first."""
 
@@ -616,7 +620,15 @@ PENDING_MAX: Final = 100_000
 """Records that the emulator has promised for later. Beyond, sends are refused with 1013."""
 
 PUSHES_MAX: Final = 10_000
-"""Pushes that wait in the emulator for a callback that does not answer; older ones go first."""
+"""Pushes that wait in the emulator for a callback that does not answer; older ones go first. Of
+callbacks of played gateways as many wait, to be made or to be made again."""
+
+PUSHES_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Their bodies together: one of a thousand statuses, each with its `ext`, has over 1 MB."""
+
+PLAYED_URL_CHARS_MAX: Final = 4096
+"""Of the address that a played gateway calls: each callback has it once more. With the above, at
+most 40 MB; gateways and proxies take less."""
 
 RECEIVER_BYTES_MAX: Final = 64 * 1024
 """Bytes that the emulator reads of an answer to what it pushes: more than any gateway looks at."""

@@ -570,6 +570,22 @@ def test_sent_is_listed_and_forgotten(peer: Peer) -> None:
     assert peer.http.get("/emulator/sent").json()["count"] == 0
 
 
+def test_what_is_remembered_of_a_send_is_bounded(emulator: EmulatorThread, peer: Peer) -> None:
+    """What was accepted fits in whole; what was refused may be as long as its body."""
+    long, kept = "x" * 20_000, limits.SENT_CHARS_KEPT
+    assert peer.send("13800000000", msg=long)["result"] == 1017
+    for given, result in ((["1", long], 1036), ([""] * 10_000, 1014)):
+        told = peer.send("13800000000", msg=..., tpl_id=7839, params=given, sign=long)
+        assert told["result"] == result
+    assert peer.send(long)["result"] == 1016
+    text, params, empty, number = emulator.sent
+    assert text.text == long[:kept]
+    assert params.sign == long[:kept]
+    assert params.params == ("1", long[: kept - 2])
+    assert empty.params == ("",) * kept
+    assert number.mobile == long[:kept]
+
+
 def test_unknown_door_and_method_are_refused(peer: Peer) -> None:
     assert peer.http.get("/emulator/none").status_code == 404
     assert peer.http.put("/emulator/faults").status_code == 405

@@ -56,7 +56,8 @@ class Sent(msgspec.Struct, frozen=True):
         sdkappid: the application that sent it.
         time: when, in Unix seconds.
         text: as it reaches the handset, with its signature; as it was sent, or "", if it was
-            refused before there was such a text.
+            refused before there was such a text. It, the number, `sign` and `params` end after
+            `limits.SENT_CHARS_KEPT` characters, which only refused ones have.
         type: 0 normal, 1 marketing.
         result: 0 if it was accepted; `sid` and `fee` are there only then.
     """
@@ -374,13 +375,13 @@ class Emulation:
                 call=source.call,
                 sdkappid=source.sdkappid,
                 time=int(self.now_s()),
-                nationcode=detail.nationcode,
-                mobile=detail.mobile,
-                text=text or message.msg or "",
+                nationcode=_kept(detail.nationcode),
+                mobile=_kept(detail.mobile),
+                text=_kept(text or message.msg or ""),
                 type=message.type,
-                sign=sign or message.sign,
+                sign=_kept(sign or message.sign),
                 tpl_id=message.tpl_id,
-                params=message.params,
+                params=_all_kept(message.params),
                 extend=message.extend,
                 ext=message.ext,
                 result=detail.result,
@@ -417,6 +418,21 @@ class Emulation:
                 continue
             with _losing_records():
                 await self.append(mailbox, entries)
+
+
+def _kept(text: str) -> str:
+    return text[: limits.SENT_CHARS_KEPT]
+
+
+def _all_kept(texts: Sequence[str]) -> tuple[str, ...]:
+    """As many as there is room for; each counts for one more, since an empty one has its place."""
+    kept, left = [], limits.SENT_CHARS_KEPT
+    for text in texts:
+        if left <= 0:
+            break
+        kept.append(text[:left])
+        left -= len(text) + 1
+    return tuple(kept)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ Whoever configures such a gateway tries his address so, with no account there.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 import tomllib
@@ -105,7 +106,7 @@ class Play(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     gateway: str
-    url: str
+    url: Annotated[str, Meta(max_length=limits.PLAYED_URL_CHARS_MAX)]
     statuses: Annotated[int, Meta(ge=0, le=limits.INGEST_RECORDS_MAX)] = 1
     replies: Annotated[int, Meta(ge=0, le=limits.INGEST_RECORDS_MAX)] | None = None
     pace: Annotated[float, Meta(ge=1, le=1_000_000)] = 1
@@ -159,12 +160,17 @@ class Gateways:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Call, Play, Signed]] = deque()
+        self._pausing: dict[int, tuple[asyncio.TimerHandle, Call]] = {}  # those tried first first
+        self._order = itertools.count()
         self._more = asyncio.Event()
         self._forgotten = 0
         self.calls: deque[Call] = deque(maxlen=limits.PUSHES_MAX)
 
     def play(self, play: Play, chance: random.Random, now_s: int) -> list[Call]:
-        """Have callbacks made, soon; returns them. Of more than `limits.PUSHES_MAX` the newest are.
+        """Have callbacks made, soon; returns them.
+
+        Of more than `limits.PUSHES_MAX` that are not at their end the newest are, and those that
+        wait to be made again are given up first.
 
         Raises:
             InvalidSetting: they cannot be.
@@ -181,14 +187,25 @@ class Gateways:
                 )
                 made.append(call)
                 self._waiting.append((call, play, _request(play, form, values)))
-        while len(self._waiting) > limits.PUSHES_MAX:
-            self._waiting.popleft()[0].state = "given up"
+        while len(self._waiting) + len(self._pausing) > limits.PUSHES_MAX:
+            self._give_up_oldest()
         self.calls.extend(made)
         self._more.set()
         return made
 
+    def _give_up_oldest(self) -> None:
+        if self._pausing:
+            timer, call = self._pausing.pop(next(iter(self._pausing)))
+            timer.cancel()
+        else:
+            call = self._waiting.popleft()[0]
+        call.state = "given up"
+
     def forget(self) -> None:
         """Make no further call, and know of none."""
+        for timer, _ in self._pausing.values():
+            timer.cancel()
+        self._pausing.clear()
         self.calls.clear()
         self._waiting.clear()
         self._forgotten += 1
@@ -216,17 +233,19 @@ class Gateways:
             call.state = "taken"
         elif gateway.calls_again(call.http_status, call.tries):
             pause_s = gateway.pause_s(call.tries) / play.pace
-            again = (forgotten, call, play, request)
-            asyncio.get_running_loop().call_later(pause_s, self._again, *again)
+            order = next(self._order)
+            again = (order, call, play, request)
+            timer = asyncio.get_running_loop().call_later(pause_s, self._again, *again)
+            self._pausing[order] = (timer, call)
         else:
             call.state = "given up"
         # The address is in no log: it holds a token.
         log.info("called", gateway=call.gateway, http_status=call.http_status, state=call.state)
 
-    def _again(self, forgotten: int, call: Call, play: Play, request: Signed) -> None:
-        if forgotten == self._forgotten:
-            self._waiting.append((call, play, request))
-            self._more.set()
+    def _again(self, order: int, call: Call, play: Play, request: Signed) -> None:
+        del self._pausing[order]
+        self._waiting.append((call, play, request))
+        self._more.set()
 
 
 def _request(play: Play, form: Form, values: dict[str, str]) -> Signed:

@@ -37,7 +37,8 @@ class Pushes:
     def __init__(self, url: str | None) -> None:
         """Nothing waits: see `begin`. `url`: where to; None: nowhere."""
         self._url = url
-        self._waiting: deque[bytes] = deque(maxlen=limits.PUSHES_MAX)
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0  # of what waits
         self._more = asyncio.Event()
         self._begun = 0
         self._faults = Faults(random.Random())  # noqa: S311 - of nothing
@@ -51,12 +52,16 @@ class Pushes:
     def begin(self, faults: Faults, chance: random.Random) -> None:
         """Forget what waits. `faults` may strike from now on, at places that `chance` draws."""
         self._waiting.clear()
+        self._bytes = 0
         self._begun += 1
         self._faults = faults
         self._chance = chance
 
     def add(self, kind: Kind, entries: Sequence[bytes]) -> None:
-        """Push encoded records soon. Beyond `limits.PUSHES_MAX` pushes the oldest are dropped."""
+        """Push encoded records soon.
+
+        Beyond `limits.PUSHES_MAX` pushes, or `limits.PUSHES_BYTES_MAX`, the oldest are dropped.
+        """
         if kind is Kind.REPLY:
             bodies = list(entries)
         else:
@@ -64,7 +69,19 @@ class Pushes:
             parts = [entries[start : start + size] for start in range(0, len(entries), size)]
             bodies = [b"[" + b",".join(self._struck(part)) + b"]" for part in parts]
         self._waiting.extend(bodies)
+        self._bytes += sum(map(len, bodies))
+        dropped = 0
+        while len(self._waiting) > limits.PUSHES_MAX or self._bytes > limits.PUSHES_BYTES_MAX:
+            self._next()
+            dropped += 1
+        if dropped:
+            log.warning("pushes dropped", count=dropped, reason="too many wait")
         self._more.set()
+
+    def _next(self) -> bytes:
+        body = self._waiting.popleft()
+        self._bytes -= len(body)
+        return body
 
     def _struck(self, items: Sequence[bytes]) -> list[bytes]:
         spoilt = list(items)
@@ -81,7 +98,7 @@ class Pushes:
             while True:
                 self._more.clear()
                 while self._waiting:
-                    await self._push(http, self._url, self._waiting.popleft())
+                    await self._push(http, self._url, self._next())
                 await self._more.wait()
 
     async def _push(self, http: httpx.AsyncClient, url: str, body: bytes) -> None:

@@ -9,7 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from pullstatus import limits
 from pullstatus.emulator.gateways import Gateway, Gateways, Play, _request, _values, gateways
+from pullstatus.emulator.scenario import convert
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import State
@@ -99,6 +101,55 @@ def test_a_call_that_is_in_the_air_when_all_are_forgotten_is_not_made_again(
 
     asyncio.run(play())
     assert len(made._waiting) == again
+
+
+async def pausing(made: Gateways, calls: int) -> None:
+    """Have as many calls made, which are all refused and wait for their gateway's pause."""
+    transport = httpx.MockTransport(lambda _request: httpx.Response(503))
+    async with httpx.AsyncClient(transport=transport) as http:
+        made.play(Play("vonage", URL, statuses=calls, replies=0), random.Random(7), NOW_S)
+        while made._waiting:
+            await made._call(http, *made._waiting.popleft())
+
+
+def test_calls_that_wait_to_be_made_again_are_bounded_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were made first are given up first."""
+    monkeypatch.setattr(limits, "PUSHES_MAX", 3)
+    made = Gateways()
+
+    async def play() -> None:
+        await pausing(made, 2)
+        timers = [timer for timer, _ in made._pausing.values()]
+        made.play(Play("vonage", URL, statuses=2, replies=0), random.Random(7), NOW_S)
+        assert [timer.cancelled() for timer in timers] == [True, False]
+        made.play(Play("vonage", URL, statuses=2, replies=0), random.Random(7), NOW_S)
+        assert [timer.cancelled() for timer in timers] == [True, True]
+        assert len(made._waiting) == 3
+
+    asyncio.run(play())
+    assert [call.state for call in made.calls] == ["waits"] * 3
+
+
+def test_calls_that_wait_to_be_made_again_end_when_all_are_forgotten() -> None:
+    made = Gateways()
+
+    async def play() -> None:
+        await pausing(made, 2)
+        timers = [timer for timer, _ in made._pausing.values()]
+        assert len(timers) == 2
+        made.forget()
+        assert all(timer.cancelled() for timer in timers)
+        assert not made._pausing
+
+    asyncio.run(play())
+
+
+def test_an_address_that_is_too_long_is_refused() -> None:
+    url = "https://sms.example.com/".ljust(limits.PLAYED_URL_CHARS_MAX + 1, "x")
+    with pytest.raises(InvalidSetting, match="url"):
+        convert({"gateway": "vonage", "url": url}, Play, "play")
 
 
 @pytest.mark.parametrize(
