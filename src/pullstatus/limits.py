@@ -52,8 +52,10 @@ API3_ASKED_BYTES: Final = 1024
 API3_QUERY_BYTES_MAX: Final = 8 * 1024
 """A GET of API 3.0 has some 300 bytes of parameters and, by version 1, as many of its signature."""
 
-API3_PARAMETERS_MAX: Final = 64
-"""Parameters of a form or a query. Calls have ten at most, and as many of a signature."""
+API3_PARAMETERS_MAX: Final = 264
+"""Parameters of a form or a query. Calls have ten at most, and as many of a signature; but a
+`SendSms` has one for each of its numbers, which may be 200, and one for each place of its
+template."""
 
 API3_SKEW_S_MAX: Final = 300
 """Seconds between the timestamp of a call of API 3.0 and our clock, either way, as documented."""

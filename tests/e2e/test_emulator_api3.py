@@ -17,6 +17,7 @@ from tencentcloud.sms.v20190711.sms_client import SmsClient as Client2019
 from tencentcloud.sms.v20210111 import models as models_2021
 from tencentcloud.sms.v20210111.sms_client import SmsClient as Client2021
 
+from pullstatus import limits
 from pullstatus.emulator.scenario import SECRET_ID, SECRET_KEY
 from pullstatus.emulator.thread import EmulatorThread
 from pullstatus.records.hours import hour_of
@@ -136,6 +137,22 @@ def test_sdk_sends_in_any_form(emulator: EmulatorThread, method: str, signature:
     pulled = sdk("PullSmsSendStatus", Limit=100)["PullSmsSendStatusSet"]
     assert [one["SerialNo"] for one in pulled] == [one["SerialNo"] for one in told[:2]]
     assert [one["Description"] for one in pulled] == ["DELIVRD", "MK:0001"]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("signature", ["TC3-HMAC-SHA256", "HmacSHA256"])
+def test_sdk_sends_to_as_many_as_it_may_in_any_form(
+    emulator: EmulatorThread, method: str, signature: str
+) -> None:
+    """A form and a query have a parameter for each number."""
+    sdk = Sdk(emulator, method=method, signature=signature)
+    numbers = [f"+86139{place:08}" for place in range(limits.RECEIVERS_MAX)]
+    assert {one["Code"] for one in sdk.send(*numbers)} == {"Ok"}
+    assert len(emulator.sent) == limits.RECEIVERS_MAX
+    if method == "POST":  # a query with one more is too long
+        with pytest.raises(TencentCloudSDKException) as caught:
+            sdk.send(*numbers, "+8613800000000")
+        assert code_of(caught) == "LimitExceeded.PhoneNumberCountLimit"
 
 
 def test_what_is_wrong_with_a_text_is_told_of_each_number(emulator: EmulatorThread) -> None:

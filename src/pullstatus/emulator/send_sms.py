@@ -33,7 +33,7 @@ _NAMES: Final = {
     Version.V2021: ("TemplateId", "SignName"),
     Version.V2019: ("TemplateID", "Sign"),
 }
-_LISTED: Final = 201  # places of a form's list that are looked at: one more than there may be
+_LISTED: Final = limits.RECEIVERS_MAX + 1  # of a form's list, to see that there are too many
 
 Parameters = Mapping[str, msgspec.Raw]
 
