@@ -10,13 +10,14 @@ with EmulatorThread() as emulator:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 import structlog
@@ -38,8 +39,43 @@ START_S = 60.0  # far more than a start takes, on any machine
 STOP_S = 60.0  # likewise
 
 
+class _Log:
+    """structlog, set up to print nothing while any emulator of this process runs.
+
+    Else it prints, into what the test at hand captures. Where the application has set it up, or
+    does so meanwhile, it stays as that has it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._processors: list[Processor] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running += 1
+            if not structlog.is_configured():
+                self._processors = [structlog.stdlib.render_to_log_kwargs]
+                structlog.configure(
+                    processors=self._processors,
+                    wrapper_class=structlog.stdlib.BoundLogger,
+                    logger_factory=structlog.stdlib.LoggerFactory(),
+                )
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running and structlog.get_config()["processors"] is self._processors:
+                structlog.reset_defaults()
+
+
+_LOG: Final = _Log()
+
+
 class EmulatorThread:
     """A running emulator; a context manager. Its methods may be called from any thread.
+
+    All but `start` and `stop` raise RuntimeError while it does not run.
 
     Attributes:
         base_url: `http://127.0.0.1:PORT`.
@@ -76,34 +112,36 @@ class EmulatorThread:
         self._loop: asyncio.AbstractEventLoop
         self._server: EmulatorServer
         self._thread = threading.Thread(target=self._run, name="pullstatus-emulator", daemon=True)
-        self._processors: list[Processor] = []  # of the log, if it is set up here
+        self._held = contextlib.ExitStack()  # while it runs
 
     # -- its life ------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start, and return once connections are accepted."""
-        if not structlog.is_configured():
-            # Else structlog prints, into what the test at hand captures.
-            self._processors = [structlog.stdlib.render_to_log_kwargs]
-            structlog.configure(
-                processors=self._processors,
-                wrapper_class=structlog.stdlib.BoundLogger,
-                logger_factory=structlog.stdlib.LoggerFactory(),
-            )
-        self._thread.start()
-        self._loop, self._server = self._ready.result(START_S)
+        """Start, and return once connections are accepted; once only.
+
+        Raises:
+            RuntimeError: it was started before.
+        """
+        if self._thread.ident is not None:
+            raise RuntimeError("an emulator is started once: make another EmulatorThread")
+        with contextlib.ExitStack() as held:
+            held.enter_context(_LOG)
+            self._thread.start()
+            self._loop, self._server = self._ready.result(START_S)
+            self._held = held.pop_all()
         self.base_url = self._server.address
         return self
 
     def stop(self) -> None:
-        """Stop, and return once the thread has ended."""
+        """Stop, and return once the thread has ended; nothing if it was not started."""
+        if self._thread.ident is None:
+            return
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._server.stop_now)
         self._thread.join(STOP_S)
         if self._thread.is_alive():
             raise TimeoutError(f"the emulator has not stopped for {STOP_S:.0f} seconds")
-        if structlog.get_config()["processors"] is self._processors:
-            structlog.reset_defaults()  # else the application has set it up since
+        self._held.close()
 
     def _run(self) -> None:
         def ready(server: EmulatorServer) -> None:
@@ -185,6 +223,11 @@ class EmulatorThread:
         self._await(lambda emulation: emulation.reset())
 
     def _await(self, work: Callable[[Emulation], Coroutine[Any, Any, T]]) -> T:
+        if not self._thread.is_alive():
+            raise RuntimeError(
+                "the emulator does not run: use it within its with block, or behind start() and"
+                " before stop()"
+            )
         return asyncio.run_coroutine_threadsafe(work(self._server.emulation), self._loop).result()
 
     def _do(self, work: Callable[[Emulation], T]) -> T:
