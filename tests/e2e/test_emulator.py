@@ -28,6 +28,7 @@ from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 
 from pullstatus import limits
 from pullstatus.emulator.calls import Call
+from pullstatus.emulator.carriers import description_of
 from pullstatus.emulator.faults import FaultName
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
@@ -505,6 +506,36 @@ def test_feed_takes_the_shape_of_an_answer_and_makes_up_the_rest(peer: Peer) -> 
     fed = peer.post("/emulator/feed", {"type": 1, "count": 2500}).json()
     pulled = [record for _ in range(26) for record in peer.pull(REPLY)]
     assert pulled == fed["data"]
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "errmsg", "description"),
+    [
+        ({"errmsg": "MK:0001"}, "FAIL", "MK:0001", description_of("MK:0001")),
+        ({"errmsg": "XX:9999"}, "FAIL", "XX:9999", ""),
+        ({"errmsg": "DELIVRD"}, "SUCCESS", "DELIVRD", "delivered"),
+        ({"report_status": "SUCCESS"}, "SUCCESS", "DELIVRD", "delivered"),
+        ({"report_status": "FAIL", "errmsg": "XX", "description": "x"}, "FAIL", "XX", "x"),
+    ],
+)
+@pytest.mark.parametrize("delivered", [0, 1])
+def test_what_is_made_up_of_a_status_fits_what_is_given(
+    given: dict[str, str], status: str, errmsg: str, description: str, delivered: int
+) -> None:
+    with EmulatorThread({"outcomes": {"delivered": delivered}}) as emulator:
+        [fed] = emulator.feed([given])
+    assert (fed["report_status"], fed["errmsg"], fed["description"]) == (
+        status,
+        errmsg,
+        description,
+    )
+
+
+def test_a_status_that_shall_have_failed_has_a_reason(emulator: EmulatorThread) -> None:
+    """Though none fails by this scenario."""
+    for fed in emulator.feed([{"report_status": "FAIL"}] * 20):
+        assert fed["errmsg"] != "DELIVRD"
+        assert fed["description"] == description_of(fed["errmsg"]) != ""
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ __all__ = [
     "make_reply",
     "make_sid",
     "make_status",
+    "receipt_of",
 ]
 
 GROUPS: Final = tuple(REASONS)
@@ -60,6 +61,11 @@ def group_codes(group: str) -> Sequence[str]:
 def description_of(code: str) -> str:
     """What a code means, for people; "" if it is none of ours."""
     return _DESCRIPTIONS.get(code, "")
+
+
+def receipt_of(code: str, description: str | None = None) -> Receipt:
+    """What a carrier says with a code; None: beside it stands what it means."""
+    return Receipt(code, description_of(code) if description is None else description)
 
 
 def make_sid(chance: random.Random, now_s: int) -> str:

@@ -14,6 +14,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -25,11 +26,13 @@ from pullstatus.clock import wall_s
 from pullstatus.emulator import sms
 from pullstatus.emulator.applications import Applications
 from pullstatus.emulator.carriers import (
+    DELIVERED,
     Receipt,
     made_up_number,
     make_reply,
     make_sid,
     make_status,
+    receipt_of,
 )
 from pullstatus.emulator.faults import Faults
 from pullstatus.emulator.gateways import Gateways
@@ -207,7 +210,8 @@ class Emulation:
     ) -> list[bytes]:
         """Put records into a mailbox: so many made-up ones, or these.
 
-        A member that is left out is made up.
+        A member that is left out is made up: of a status so that `report_status`, `errmsg` and
+        `description` fit those of them that are given.
 
         Returns:
             The records as a pull will return them.
@@ -220,9 +224,9 @@ class Emulation:
             records = [{}] * records
         merged = []
         for index, given in enumerate(records):
-            made_up = msgspec.to_builtins(self._made_up(kind))
             if not isinstance(given, Mapping):
                 raise InvalidRecord("record", "must be a JSON object", index)
+            made_up = msgspec.to_builtins(self._made_up(kind, given))
             merged.append(made_up | dict(given))
         try:
             entries = encode_all(*decode_array(msgspec.json.encode(merged), kind))
@@ -231,15 +235,28 @@ class Emulation:
         await self.append(mailbox, entries)
         return entries
 
-    def _made_up(self, kind: Kind) -> Record:
+    def _made_up(self, kind: Kind, given: Mapping[str, object] = MappingProxyType({})) -> Record:
         random = self._traffic_chance
         now_s = int(self.now_s())
         nationcode, mobile = made_up_number(random)
         if kind is Kind.DELIVERY_STATUS:
-            receipt = self.scenario.outcomes.receipt(random)
+            receipt = self._receipt(given)
             return make_status(receipt, nationcode, mobile, make_sid(random, now_s), now_s)
         text = random.choice(self.scenario.replies.texts)
         return make_reply(text, nationcode, mobile, self.scenario.sends.sign, now_s)
+
+    def _receipt(self, given: Mapping[str, object]) -> Receipt:
+        """What chance says of a status, unless its members say it already."""
+        outcomes, chance = self.scenario.outcomes, self._traffic_chance
+        receipt = outcomes.receipt(chance)  # drawn either way: others get what they would
+        match given:
+            case {"errmsg": str(code)}:
+                return receipt_of(code)
+            case {"report_status": "SUCCESS"}:
+                return receipt_of(DELIVERED)
+            case {"report_status": "FAIL"} if receipt.delivered:
+                return outcomes.failure(chance)
+        return receipt
 
     async def _traffic(self, statuses: int, replies: int) -> None:
         counts = {Kind.DELIVERY_STATUS: statuses, Kind.REPLY: replies}

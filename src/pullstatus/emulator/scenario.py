@@ -25,10 +25,10 @@ from pullstatus.emulator.carriers import (
     DELIVERED,
     GROUPS,
     Receipt,
-    description_of,
     group_codes,
     make_reply,
     make_status,
+    receipt_of,
 )
 from pullstatus.emulator.faults import Fault
 from pullstatus.emulator.sms import Template
@@ -161,15 +161,17 @@ class Failure(_Part, frozen=True):
         if code is None:
             assert self.group is not None
             code = chance.choice(group_codes(self.group))
-        described = description_of(code) if self.description is None else self.description
-        return Receipt(code, described)
+        return receipt_of(code, self.description)
+
+
+ANY_FAILURE: Final = tuple(Failure(group=group) for group in GROUPS)
 
 
 class Outcomes(_Part, frozen=True):
     """`[outcomes]`: what becomes of an SMS, sent or made up."""
 
     delivered: Share = 1.0
-    failures: tuple[Failure, ...] = tuple(Failure(group=group) for group in GROUPS)
+    failures: tuple[Failure, ...] = ANY_FAILURE
 
     def __post_init__(self) -> None:
         if self.delivered < 1 and not self.failures:
@@ -178,9 +180,14 @@ class Outcomes(_Part, frozen=True):
     def receipt(self, chance: random.Random) -> Receipt:
         """What the carrier says of the next SMS."""
         if chance.random() < self.delivered:
-            return Receipt(DELIVERED, description_of(DELIVERED))
-        weights = [failure.weight for failure in self.failures]
-        [failure] = chance.choices(self.failures, weights)
+            return receipt_of(DELIVERED)
+        return self.failure(chance)
+
+    def failure(self, chance: random.Random) -> Receipt:
+        """What the carrier says of one that does not arrive; any reason, if none is to be drawn."""
+        failures = self.failures or ANY_FAILURE
+        weights = [failure.weight for failure in failures]
+        [failure] = chance.choices(failures, weights)
         return failure.receipt(chance)
 
 
@@ -278,8 +285,7 @@ class Rule(_Part, frozen=True):
         """What the carrier says; None leaves it to chance."""
         if self.code is None:
             return None
-        described = description_of(self.code) if self.description is None else self.description
-        return Receipt(self.code, described)
+        return receipt_of(self.code, self.description)
 
 
 class Scenario(_Part, frozen=True):
@@ -339,7 +345,8 @@ def read_scenario(path: Path) -> Scenario:
         InvalidSetting: it can't be read, is no TOML, or breaks a rule; the member is named.
     """
     try:
-        return parse_scenario(read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode(), str(path))
+        content = read_whole(path, limits.NAMED_FILE_BYTES_MAX)
+        return parse_scenario(content.decode("utf-8-sig"), str(path))
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ from pullstatus.errors import Refused
 
 __all__ = ["Template", "compose", "parts"]
 
-_PLACE: Final = re.compile(r"\{(\d+)\}")
+_PLACE: Final = re.compile(r"\{([0-9]+)\}")
 _SIGNED: Final = re.compile("^【(.*?)】|【([^【】]*)】$", re.DOTALL)
 _URL: Final = re.compile(r"https?://|\bwww\.", re.IGNORECASE)
 
@@ -41,17 +41,26 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     code: bool = False
 
+    def __post_init__(self) -> None:
+        places = set(_PLACE.findall(self.text))
+        if places != {str(place) for place in range(1, len(places) + 1)}:
+            raise ValueError("text must have the places {1}, {2} and so on, and none left out")
+
+    @property
+    def params(self) -> int:
+        """How many it takes."""
+        return len(set(_PLACE.findall(self.text)))
+
     def fill(self, params: tuple[str, ...]) -> str:
         """The text with its places filled.
 
         Raises:
             Refused: 1014, not as many parameters as places; 1038, one of them is no code.
         """
-        places = {int(place) for place in _PLACE.findall(self.text)}
-        if places != set(range(1, len(params) + 1)):
+        if self.params != len(params):
             raise Refused(
                 SendResult.TEMPLATE_MISMATCH,
-                f"the template takes {max(places, default=0)} params, not {len(params)}",
+                f"the template takes {self.params} params, not {len(params)}",
             )
         if self.code and not all(re.fullmatch(r"[0-9]{0,6}", param) for param in params):
             raise Refused(

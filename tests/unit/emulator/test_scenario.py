@@ -98,6 +98,12 @@ def test_chance_without_a_seed_differs_from_run_to_run() -> None:
         ),
         ("[[templates]]\nid = 1", "file: templates[0].text: is missing"),
         ("[[templates]]\nid=1\ntext=''\n[[templates]]\nid=1\ntext=''", "different ids"),
+        ("[[templates]]\nid=1\ntext='{0}'", "file: templates[0]: text must have the places"),
+        ("[[templates]]\nid=1\ntext='{1}{3}'", "file: templates[0]: text must have the places"),
+        (
+            f"[[templates]]\nid=1\ntext='{{{'9' * 5000}}}'",
+            "file: templates[0]: text must have the places",
+        ),
         ("[[rules]]\ncode = 'x'", "file: rules[0].mobile: is missing"),
         ("[[rules]]\nmobile = '+1'", "file: rules[0].mobile"),
         ("[[rules]]\nmobile = '1'\nresult = 1015\ncode = 'x'", "file: rules[0]: result refuses"),
@@ -124,3 +130,10 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(InvalidSetting, match=r"scenario\.toml is not UTF-8"):
         read_scenario(path)
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors of Windows write it."""
+    path = tmp_path / "scenario.toml"
+    path.write_text("seed = 7", encoding="utf-8-sig")
+    assert read_scenario(path).seed == 7

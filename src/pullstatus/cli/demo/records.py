@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 from pullstatus.emulator import carriers
-from pullstatus.emulator.carriers import DELIVERED, Receipt
+from pullstatus.emulator.carriers import DELIVERED
 from pullstatus.records import DeliveryStatus, Reply
 
 DELIVERED_SHARE: Final = 0.86
@@ -56,7 +56,7 @@ def made_up_status(chance: random.Random, now_s: int) -> DeliveryStatus:
     if chance.random() >= DELIVERED_SHARE:
         [code] = chance.choices(list(FAILURES), list(FAILURES.values()))
     return carriers.make_status(
-        Receipt(code, carriers.description_of(code)),
+        carriers.receipt_of(code),
         *carriers.made_up_number(chance),
         carriers.make_sid(chance, now_s),
         now_s - chance.randrange(1, 9),
