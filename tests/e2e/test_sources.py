@@ -58,6 +58,14 @@ def check(row: Path, request: str) -> Result:
     return CliRunner().invoke(main, ["source", "check", str(row), str(file)])
 
 
+def test_a_row_may_begin_with_a_byte_order_mark(row: Path) -> None:
+    """As editors of Windows write it."""
+    request = f"POST /in/x/own HTTP/1.1\nContent-Type: application/json\n\n{BODY}\n"
+    told = json_of(check(row, request))
+    row.write_text(ROW, encoding="utf-8-sig")
+    assert json_of(check(row, request)) == told
+
+
 @pytest.mark.parametrize(
     "request_text",
     [

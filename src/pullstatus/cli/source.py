@@ -209,7 +209,7 @@ def _source(given: str) -> Source:
 def _text(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            return opened.read(limits.SOURCE_BYTES_MAX + 1).decode()
+            return opened.read(limits.SOURCE_BYTES_MAX + 1).decode("utf-8-sig")
     except OSError as error:
         raise InvalidSetting(f"the source cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
