@@ -54,7 +54,7 @@ async def test_a_disk_that_is_full_is_said_with_what_to_do(
         raise apsw.FullError("database or disk is full")
 
     monkeypatch.setattr(schema, "migrate", full)
-    with pytest.raises(StoreRefused, match=r"a\.db cannot be opened: no space is left there; free"):
+    with pytest.raises(StoreRefused, match=f"cannot be opened: no space is left in {tmp_path}"):
         connection.open_writer(tmp_path / "a.db")
 
 

@@ -18,7 +18,13 @@ import msgspec
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import acts, pairing, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.place import check_there, holds_nothing, said_of, served_ms
+from pullstatus.store.sqlite.place import (
+    check_there,
+    holds_nothing,
+    is_full,
+    served_ms,
+    unreadable,
+)
 from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import (
     AuditReport,
@@ -31,6 +37,8 @@ from pullstatus.store.values import (
 from pullstatus.store.verbs.proof import LeftRow, problems
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
+_DAMAGE = (apsw.CorruptError, apsw.IOError, apsw.SQLError, StoreCorrupt)
+
 
 def audit_file(
     path: Path, progress: Progress, *, prove_setting: ProveSetting = any_setting
@@ -38,7 +46,8 @@ def audit_file(
     """Audit the store in a file; `progress` is told entries done and to do.
 
     Raises:
-        StoreRefused: there is no file, it is none of ours, or it may not be read.
+        StoreRefused: there is no file, it is none of ours, or it may not be read, or
+            its disk is so full that it cannot.
     """
     check_there(path)
     log = not holds_nothing(path.with_name(f"{path.name}-wal"))
@@ -51,14 +60,10 @@ def audit_file(
             return msgspec.structs.replace(report, log=log, served_ms=served_ms(path))
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
-    except (apsw.CorruptError, apsw.IOError, apsw.SQLError, StoreCorrupt) as error:
-        damage = Finding(None, f"the file cannot be read to its end: {error}")
-        return AuditReport([], [damage])
-    except apsw.Error as error:
-        raise StoreRefused(
-            f"{path} cannot be read: {said_of(path, error)}; this user must own it, and a copy of"
-            " it must lie in a folder that this user may write"
-        ) from error
+    except (apsw.Error, StoreCorrupt) as error:
+        if is_full(error) or not isinstance(error, _DAMAGE):
+            raise unreadable(path, error) from error
+        return AuditReport([], [Finding(None, f"the file cannot be read to its end: {error}")])
 
 
 def audit(
@@ -100,7 +105,8 @@ def audit(
     except UnicodeDecodeError as error:
         raise StoreCorrupt("it holds a text that is none") from error
     finally:
-        connection.execute("COMMIT")
+        if connection.in_transaction:  # some errors have SQLite roll back by itself
+            connection.execute("COMMIT")
     return AuditReport(mailboxes, findings, epoch, newest_ms)
 
 

@@ -15,6 +15,7 @@ import apsw
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store import chunk
 from pullstatus.store.sqlite import pairing, schema
+from pullstatus.store.sqlite.place import said_of
 from pullstatus.store.sqlite.typed import prove_rows
 
 SQLITE_OLDEST = (3, 51, 3)  # before, two checkpointing connections could lose committed pages
@@ -59,10 +60,8 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
         ) from error
     except apsw.BusyError as error:
         raise StoreRefused(f"{path} is locked by another program; end that first") from error
-    except apsw.FullError as error:
-        raise StoreRefused(f"{path} cannot be opened: no space is left there; free some") from error
     except apsw.Error as error:
-        raise StoreRefused(f"{path} cannot be opened: {error}") from error
+        raise StoreRefused(f"{path} cannot be opened: {said_of(Path(path), error)}") from error
     return connection
 
 

@@ -18,7 +18,7 @@ from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
-from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
+from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock, said_of
 from pullstatus.store.transfer import Role, Stage
 from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
 from pullstatus.store.verbs.acts import record
@@ -228,7 +228,9 @@ def _copy(files: Files, source: Path, target: Path, progress: Progress) -> None:
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{source} is no sound store: {error}") from error
     except apsw.Error as error:
-        raise StoreRefused(f"{source} cannot be copied to {target}: {error}") from error
+        # Only the copy is written; the source may lack room for its index.
+        said = said_of(target if isinstance(error, apsw.FullError) else source, error)
+        raise StoreRefused(f"{source} cannot be copied to {target}: {said}") from error
     finally:
         writer.close()
         reader.close()
@@ -316,7 +318,7 @@ def _new_file(files: Files, target: Path) -> Iterator[Path]:
     except FileExistsError as error:
         raise _taken(target) from error
     except (OSError, apsw.Error) as error:
-        raise StoreRefused(f"{target} cannot be made: {error}") from error
+        raise StoreRefused(f"{target} cannot be made: {said_of(target, error)}") from error
     finally:
         for file in (part, *beside):
             files.remove(file)

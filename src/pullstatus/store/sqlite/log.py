@@ -35,6 +35,7 @@ from pullstatus.store.gathering.operations import (
 from pullstatus.store.gathering.pace import STEP_S
 from pullstatus.store.sqlite import pairing, transfer
 from pullstatus.store.sqlite.gate import FileGate
+from pullstatus.store.sqlite.place import is_full
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.sqlite.tables import SqliteTables
 from pullstatus.store.verbs.group import carry_out
@@ -294,11 +295,11 @@ def translated() -> Iterator[None]:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreUnavailable("another process holds the store; try again") from error
-    except apsw.FullError as error:
-        raise StoreFull(_FULL) from error
     except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
         raise StoreCorrupt(
             "the store's file is damaged: keep a copy of it, then restore a backup"
         ) from error
     except apsw.Error as error:
+        if is_full(error):
+            raise StoreFull(_FULL) from error
         raise StoreFailed(f"the store's file cannot be read or written ({error})") from error

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+import apsw
+
 from pullstatus import limits
 from pullstatus.errors import StoreRefused
 from pullstatus.modes import trouble_of
@@ -166,12 +168,20 @@ def check_no_log(path: Path) -> None:
             )
 
 
+def is_full(error: Exception) -> bool:
+    """Whether an error of SQLite says that a disk has no room: not even for a store's index."""
+    extended = getattr(error, "extendedresult", None)
+    return isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE
+
+
 def said_of(path: Path, error: Exception) -> str:
-    """What an error of SQLite says of the file at `path`, and of a journal beside it.
+    """What an error of SQLite says of the file at `path`, of its disk and of a journal beside it.
 
     A store has none but for the moment in which it is made. Of one that was left, SQLite says only
     that a file that is to be read cannot be written.
     """
+    if is_full(error):
+        return f"no space is left in {path.parent}; free some"
     journal = path.with_name(f"{path.name}-journal")
     if holds_nothing(journal):
         return str(error)
@@ -180,6 +190,16 @@ def said_of(path: Path, error: Exception) -> str:
         " file's, move it elsewhere; if a program was cut off while it wrote to this file, keep"
         f" copies of both and run `sqlite3 {path} .schema`, which takes the journal up"
     )
+
+
+def unreadable(path: Path, error: Exception) -> StoreRefused:
+    """The refusal of a file that SQLite does not read, though it says of no damage."""
+    advice = (
+        "; this user must own it, and a copy of a store that was in use must lie in a folder that"
+        " this user may write"
+    )
+    said = said_of(path, error)
+    return StoreRefused(f"{path} cannot be read: {said}{'' if is_full(error) else advice}")
 
 
 def begins(path: Path) -> bool:

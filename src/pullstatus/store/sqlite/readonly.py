@@ -16,7 +16,7 @@ from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.place import said_of
+from pullstatus.store.sqlite.place import unreadable
 
 
 def can_only_be_read(path: Path) -> bool:
@@ -82,7 +82,4 @@ def _check_format(path: Path) -> None:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
     except apsw.Error as error:
-        raise StoreRefused(
-            f"{path} cannot be read: {said_of(path, error)}; this user must own it, and a copy of a"
-            " store that was in use must lie in a folder that this user may write"
-        ) from error
+        raise unreadable(path, error) from error
