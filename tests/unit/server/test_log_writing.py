@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -174,6 +175,31 @@ def test_full_disk_is_counted_and_ends_nothing(writers: Make, tmp_path: Path) ->
             writer.flush()
         lines = (tmp_path / "log").read_text().splitlines()
     assert lines == ["kept", own("warning", "log lines dropped", {"lines": 1})]
+
+
+def test_after_a_line_that_was_cut_off_the_next_one_is_whole(
+    writers: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full takes a part of a line; what comes once there is room is lines again."""
+    room, real = 0, os.write
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        size = real(descriptor, data[:room])
+        room -= size
+        return size
+
+    with (tmp_path / "log").open("w") as file:
+        writer = writers(file)
+        monkeypatch.setattr(os, "write", write)
+        for text, room in (("whole", 9), ("cut off", 3), ("lost", 0), ("kept", 1000)):  # noqa: B007
+            writer.emit(record(text))
+            writer.flush()
+    *lines, told = (tmp_path / "log").read_text().splitlines()
+    assert lines == ["whole", "cut", "kept"]
+    assert json.loads(told)["event"] == "log lines dropped"
 
 
 @pytest.mark.parametrize("closed", [True, False])

@@ -51,6 +51,7 @@ class Writer(logging.Handler):
         self.repeats = repeats
         self.own = own
         self._told = 0  # of those dropped
+        self._torn = False  # whether a line was begun, and its end not taken
         self._alone = alone
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._descriptor = _descriptor(stream)
@@ -146,7 +147,7 @@ class Writer(logging.Handler):
         return True
 
     def _write_at_once(self, lines: Sequence[bytes]) -> bool:
-        left = memoryview(b"".join(lines))
+        left = memoryview(b"\n" * self._torn + b"".join(lines))
         try:
             if self.stream is None:
                 return False
@@ -155,7 +156,9 @@ class Writer(logging.Handler):
                 return True
             while left:
                 try:
-                    left = left[os.write(self._descriptor, left) :]
+                    size = os.write(self._descriptor, left)
+                    self._torn = left[size - 1] != ord("\n")
+                    left = left[size:]
                 except BlockingIOError:  # somebody who shares it has made it so
                     select.select([], [self._descriptor], [])
         except (OSError, ValueError):  # ValueError: the stream was closed
