@@ -506,6 +506,35 @@ def test_a_server_without_standard_streams_stops_cleanly(tmp_path: Path, closed:
         assert server.wait(DEADLINE_S) == 0
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_processes_of_a_server_without_standard_streams_have_some(
+    tmp_path: Path, closed: str
+) -> None:
+    """Else the store's file or a socket gets their numbers, and what is printed goes there."""
+    port = free_port()
+    with subprocess.Popen(
+        ["sh", "-c", f'exec "$0" serve --port {port} --workers 2 {closed}', COMMAND],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+    ) as server:
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        deadline = time.monotonic() + DEADLINE_S
+        # Two workers, and the store's process.
+        while not accepts(port) or len(processes := children.read_text().split()) < 3:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        streams = {
+            Path(f"/proc/{process}/fd/{number}").readlink()
+            for process in (server.pid, *processes)
+            for number in range(3)
+        }
+        server.terminate()
+        assert server.wait(DEADLINE_S) == 0
+    assert streams == {Path(os.devnull)}
+
+
 def test_ctrl_c_is_its_own_status(tmp_path: Path) -> None:
     """130, as shells have it; 1 would say that something failed."""
     with subprocess.Popen(

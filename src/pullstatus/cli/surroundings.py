@@ -31,7 +31,7 @@ def fill_standard_streams() -> None:
     """Put something on descriptors 0 to 2 where they are closed.
 
     Otherwise the next file or socket gets that number, and what is printed goes there. libuv
-    aborts the program when it meets such a one.
+    aborts the program when it meets such a one. Processes that this one starts get it as well.
     """
     for number, mode in _CLOSED:
         try:
@@ -39,7 +39,9 @@ def fill_standard_streams() -> None:
         except OSError:
             with contextlib.suppress(OSError):  # no /dev/null: then it stays as it is
                 opened = os.open(os.devnull, mode)
-                if opened != number:
+                if opened == number:
+                    os.set_inheritable(number, True)  # noqa: FBT003 - it takes no keyword
+                else:
                     os.dup2(opened, number)
                     os.close(opened)
     sys.stdin = sys.stdin or _stream(0, "r")
