@@ -104,6 +104,27 @@ def damaged(folder: Path) -> Story:
     return Story(before, after)
 
 
+def restored(folder: Path) -> Story:
+    """The store's sums are those of the backup, which had not lost as much."""
+    lost, known = sums_of_losses(folder, 40, 15)
+    return Story(lost, known, known, step_min=40)
+
+
+def lost_after_a_restore(folder: Path) -> Story:
+    return Story(*sums_of_losses(folder, 40, 15, 16), step_min=20)
+
+
+def sums_of_losses(folder: Path, *counts: int) -> list[Scrape]:
+    """What a server tells over a store that has lost so many."""
+    program = Program(folder)
+    program.create_app()
+    with program:
+        found = figures(program)
+    sums = ("pullstatus_quarantined_total", "pullstatus_parked_expired_total")
+    assert set(sums) <= set(found)
+    return [{**found, **dict.fromkeys(sums, count)} for count in counts]
+
+
 def unfollowed(folder: Path) -> Story:
     """What was stored last is lost: what finds and counts by it is not past that hours later."""
     behind = "pullstatus_unfollowed_seconds"
@@ -149,5 +170,7 @@ FAULTS: Mapping[Fault, set[str]] = {
     long_ago: {"PullstatusWaitingTooOld", "PullstatusPageInHand"},
     parked: {"PullstatusParked", "PullstatusParkedLost"},
     damaged: {"PullstatusQuarantined"},
+    restored: set(),
+    lost_after_a_restore: {"PullstatusQuarantined", "PullstatusParkedLost"},
     unfollowed: {"PullstatusSearchBehind"},
 }
