@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,8 @@ import pytest
 import trustme
 
 from pullstatus import limits
+from pullstatus.mailbox.done import Task, note
+from pullstatus.store import open_store
 from tests.harness import (
     COMMAND,
     LASTING,
@@ -489,3 +492,23 @@ def _refused(wire: Wire) -> bool:
         return wire.socket.recv(1) == b""
     except ConnectionError:
         return True
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", str(WORKERS))], ids=["alone", "workers"])
+def test_the_first_figures_know_when_the_store_was_seen_to(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """Else each start looks for a while as if there were no backup."""
+    program = Program(tmp_path, *flags)
+
+    async def see_to() -> None:
+        store = await open_store(program.store)
+        await note(store, Task.BACKUP, 1_000)
+        await note(store, Task.AUDIT, 2_000)
+        await store.close()
+
+    asyncio.run(see_to())
+    with program:
+        found = program.metrics()
+    assert found["pullstatus_backup_timestamp_seconds"] == 1
+    assert found["pullstatus_audit_timestamp_seconds"] == 2

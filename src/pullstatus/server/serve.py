@@ -244,6 +244,8 @@ class Server:
                 return
 
             waiting = await self._waiting()
+            with contextlib.suppress(WorldError):  # looked at again, and told, while it serves
+                await self._look_at_care()
 
             def ready() -> None:
                 self._log_start(registry, waiting)
@@ -595,9 +597,9 @@ class Server:
         self.routes.stall.look()
 
     async def _look_at_care(self) -> None:
-        self.routes.done_ms = await noted_ms(self.store)
         if self._certificate is not None:
             self.routes.certificate_end_s = self._certificate.end_s
+        self.routes.done_ms = await noted_ms(self.store)
 
     async def _say_alive(self) -> None:
         if self.started.is_set():

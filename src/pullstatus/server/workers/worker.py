@@ -167,6 +167,9 @@ class Worker(Server):
         """Not known here: the server tells."""
         return None
 
+    async def _look_at_care(self) -> None:
+        """The server looks, and tells."""
+
     def _log_start(self, registry: Registry, waiting: int | None) -> None:
         """The server tells."""
 
