@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness import ROOT
 
-INSTALLED = """
+INSTALLED = r"""
 set -eux
 mkdir layer
 layer=$PWD/layer
@@ -39,6 +39,13 @@ kill $server
 wait $server
 $as_user pullstatus backup --into /var/backups/pullstatus --keep 2
 man -w pullstatus-serve >/dev/null
+# A new version that does not start.
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\ntest "$1" != try-restart\n' >systemctl
+chmod +x systemctl
+mv systemctl /usr/bin/systemctl
+dpkg -i pullstatus.deb 2>said
+grep 'pullstatus.service did not start' said
 dpkg --purge pullstatus
 test ! -e /opt/pullstatus -a ! -e /etc/pullstatus.toml -a -s /var/lib/pullstatus/mailboxes.db
 echo all of it
