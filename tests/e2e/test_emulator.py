@@ -16,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -930,6 +932,17 @@ def test_callback_that_is_no_address_is_refused() -> None:
 def test_two_applications_of_one_number_are_refused() -> None:
     with pytest.raises(InvalidSetting, match="different sdkappids"):
         EmulatorThread({"applications": [{"sdkappid": SDKAPPID, "appkey": APPKEY}]})
+
+
+@pytest.mark.parametrize("path", ["/callbacks//{}", "//callbacks/{}/x", "/in//{}/x", "//in/{}/x"])
+def test_a_token_behind_a_slash_too_many_is_not_listed(emulator: EmulatorThread, path: str) -> None:
+    """As where an address ends with one, and the way in is put behind it."""
+    address = urlsplit(emulator.base_url)
+    with contextlib.closing(HTTPConnection(address.hostname or "", address.port)) as http:
+        http.request("POST", path.format("pst_secret"), b"{}")
+        http.getresponse().read()
+    [request] = emulator.requests
+    assert request.path == path.format("...")
 
 
 def test_what_came_in_is_listed_with_what_became_of_it(

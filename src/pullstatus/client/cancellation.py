@@ -38,7 +38,8 @@ async def cancellable(exchange: Coroutine[Any, Any, T]) -> T:
             raise error from None  # the program is to end
         raise
     except BaseException:  # it came from outside, such as a signal's, or nobody waits any more
-        scope.cancel()
+        with contextlib.suppress(RuntimeError):  # no loop runs any more, and so no exchange does
+            scope.cancel()
         raise
     value, error = task.result()
     if error is not None:

@@ -281,7 +281,10 @@ class ReaderUnsupported(ClientError):
 
 
 class StateFailed(ClientError):
-    """The file that `state` names could not be written, so no page was asked for."""
+    """The file that `state` names could not be written, so no page was asked for.
+
+    Nor is one for a signal's handler that pulls while what it has interrupted writes that file.
+    """
 
     code = "state_failed"
 

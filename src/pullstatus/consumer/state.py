@@ -114,8 +114,8 @@ def refuse_mounted_alone(file: Path, state: Path) -> None:
     file, state = Path(os.path.realpath(file)), Path(os.path.realpath(state))
     mounts = mounts_here()
     folder = mount_of(state.parent, mounts)
-    if folder is not None and folder.point != "/":
-        return  # the folder is mounted, too, and so is kept
+    if folder is not None and folder.point != "/" and folder.kind not in ("tmpfs", "ramfs"):
+        return  # the folder is mounted, too, and so is kept: not in memory, which goes as well
     alone = mounted_alone([file], mounts) and not mounted_alone([state], mounts)
     if alone and file.parent == state.parent:
         raise StoreRefused(

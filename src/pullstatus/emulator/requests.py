@@ -128,7 +128,7 @@ class _Said(msgspec.Struct):
 
 
 _SDKAPPID: Final = re.compile(rb"SmsSdkApp[Ii]d\W{1,8}([0-9]{1,10})")  # in JSON and in a form
-_TOKEN: Final = re.compile(r"^(/(?:callbacks|in)/)[^/]+")
+_TOKEN: Final = re.compile(r"^(/+(?:callbacks|in)/+)[^/]+")  # also where there are slashes too many
 _decode_said: Final = msgspec.json.Decoder(_Said).decode
 
 

@@ -1182,15 +1182,20 @@ def test_file_that_is_mounted_without_its_state_is_refused(
     FileTarget(file, SOURCE).close()
 
 
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs", "ramfs"])
 def test_file_whose_folder_is_mounted_too_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """What is beside it is kept as it is."""
+    """What is beside it is kept as it is, unless it lies in memory."""
     file = tmp_path / "a.ndjson"
     mount_alone(file, monkeypatch)
-    told = f"{mounts.read_mounts()}24 22 8:1 /srv {tmp_path} rw - ext4 /dev/sda1 rw\n"
+    told = f"{mounts.read_mounts()}24 22 8:1 /srv {tmp_path} rw - {kind} /dev/sda1 rw\n"
     monkeypatch.setattr(mounts, "read_mounts", lambda: told)
-    FileTarget(file, SOURCE).close()
+    if kind == "ext4":
+        FileTarget(file, SOURCE).close()
+    else:
+        with pytest.raises(StoreRefused, match="is mounted by itself"):
+            FileTarget(file, SOURCE)
 
 
 def test_link_to_itself_is_no_target(tmp_path: Path) -> None:

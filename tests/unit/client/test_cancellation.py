@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 
 import httpx
 import pytest
@@ -51,6 +52,15 @@ def test_an_exchange_does_not_go_on_without_its_caller(error: BaseException) -> 
             await asyncio.sleep(0)
 
     asyncio.run(play())
+
+
+def test_a_call_that_is_closed_behind_its_loop_ends_quietly() -> None:
+    async def begin() -> Coroutine[None, None, None]:
+        call = cancellable(asyncio.sleep(60))
+        call.send(None)
+        return call
+
+    asyncio.run(begin()).close()
 
 
 def test_an_error_tells_of_what_it_was_made() -> None:
