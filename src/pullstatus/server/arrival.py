@@ -53,6 +53,6 @@ class Arrival:
     def _acknowledged(self) -> int:
         try:
             told = self._end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except (AttributeError, OSError):
+        except (AttributeError, OSError, ValueError):  # the last of uvloop, where it is closed
             return 0
         return int.from_bytes(told[_ACKNOWLEDGED], sys.byteorder)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+
+import pytest
+import uvloop
 
 from pullstatus.server.arrival import Arrival
 from tests.harness import PATIENCE_S
@@ -36,6 +40,23 @@ def until(asked: Callable[[], int], *, within: range) -> None:
     while asked() not in within:
         assert time.monotonic() < deadline_s
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_of_a_connection_that_is_closed_nothing_is_known(run: Callable[..., None]) -> None:
+    """It is still swept between its end and the moment in which the loop tells of that."""
+
+    async def play() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            _, writer = await asyncio.open_connection(*server.getsockname())
+            arrival = Arrival(writer.get_extra_info("socket"))
+            writer.transport.abort()
+            while arrival._end.fileno() >= 0:  # noqa: ASYNC110 - the loop tells nobody
+                await asyncio.sleep(0)
+            arrival.begin(0)
+            assert arrival.unread(1000) == 0
+
+    run(play())
 
 
 def test_what_the_peer_has_not_taken_is_unread_though_it_was_sent() -> None:
