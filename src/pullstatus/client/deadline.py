@@ -165,10 +165,10 @@ class Transport(httpx.HTTPTransport):
         pool._optional_thread_lock = threading.RLock()  # noqa: SLF001
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """As ever."""
+        """That of httpx; a tunnel in which TLS failed is no connection of the pool any more."""
         try:
             return super().handle_request(request)
-        except httpx.TransportError:  # a signal's exception may have left the lock held
+        except httpx.TransportError:  # no other: behind a signal's exception the lock may be held
             pool: Any = self._pool
             with pool._optional_thread_lock:  # noqa: SLF001
                 left = _left_over(pool)
@@ -186,7 +186,7 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         pool._network_backend = _AsyncLines(pool._network_backend)  # noqa: SLF001
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As ever."""
+        """That of httpx; a tunnel in which TLS failed or was cancelled leaves the pool as well."""
         try:
             return await super().handle_async_request(request)
         except BaseException:

@@ -18,9 +18,7 @@ from pullstatus.store.postgresql.session import translated
 from pullstatus.store.postgresql.standbys import NO_STANDBY, Waits, prove_answering
 
 SERVING_BYTES_MAX: Final = 64 * 1024 * 1024  # of a table: a second or two in which nobody uses it
-LOOK_S: Final = (
-    20.0  # between two looks at one that is written; it may wait that long for a standby
-)
+LOOK_S: Final = 20.0  # between two looks at one that is written; it may wait so long for a standby
 
 _TABLES: Final = ("chunk", "quarantine", "reader", "journal", "setting")
 

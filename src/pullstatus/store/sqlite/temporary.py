@@ -21,7 +21,7 @@ class _Beside(apsw.VFS):
     def xOpen(  # noqa: N802 - SQLite's name
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> apsw.VFSFile:
-        """As ever. SQLite removes such a name at once, so that no process leaves one behind."""
+        """Open a file. One without a name gets one beside the store; SQLite removes it at once."""
         if name is None:
             name = f"{self._path}-temporary-{secrets.token_hex(8)}"
         return super().xOpen(name, flags)
