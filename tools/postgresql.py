@@ -51,7 +51,6 @@ ROOM_BYTES: Final = 2 << 30  # that must be free there, or servers lie on disk
 # Outside of what the kernel gives to those who connect: a server that was killed starts again on
 # its port, and nobody may have taken it meanwhile.
 PORTS: Final = range(20_000, 30_000)
-HELD: Final[list[socket.socket]] = []  # what says that a port is ours, until this process ends
 # Ends a server, and removes its folder, when whoever has started it is gone, and the pipe with it.
 HEIR: Final = """
 read -r _
@@ -487,7 +486,7 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             name.bind(f"\0pullstatus-port-{port}")
             probe.bind(("127.0.0.1", port))
-            HELD.append(name)
+            name.detach()  # it stays open, and nobody need know it
             return port
         name.close()
     raise RuntimeError("no port is free")
