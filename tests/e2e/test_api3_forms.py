@@ -1,9 +1,9 @@
 """Requests of API 3.0 as each of its SDKs lays them on the wire, byte for byte, to a real server.
 
 The signatures are of one second of 2021, at which this server's clock stands, and of a key that
-documents show. The forms of Java, .NET, PHP and Go are taken from the sources of their SDKs and
-HTTP clients: what is signed, the order of headers, blanks. Those of Node and Python were sent by
-them.
+documents show. The forms of Java, .NET, PHP, Go and Ruby are taken from the sources of their SDKs
+and HTTP clients: what is signed, the order of headers, blanks. Those of Node and Python were sent
+by them.
 """
 
 from __future__ import annotations
@@ -72,6 +72,24 @@ def v1_of_net() -> str:
 
 def v1_of_php(signature: str) -> str:
     return V1 % ("SDK_PHP_3.0.462", "HmacSHA1", signature)
+
+
+def v1_of_go() -> str:
+    """Without a region: sent as one of none, and not signed."""
+    return (
+        "Action=PullSmsSendStatus&Limit=100&Nonce=11886&Region=&RequestClient=SDK_GO_1.0.1000"
+        f"&SecretId={ID}&Signature=6Hx%2FjrS3Z5uNIRUMK7eOSelWBnIGC37a8DFXTtlhIrM%3D"
+        "&SignatureMethod=HmacSHA256&SmsSdkAppId=1400006666&Timestamp=1620734188&Version=2021-01-11"
+    )
+
+
+def v1_of_ruby() -> str:
+    """With a line feed behind the signature, as its base64 has it."""
+    return V1 % (
+        "SDK_RUBY_3.0.800",
+        "HmacSHA256",
+        "p8AcUPsxfMi1cC%2BZfoShDVdkQNecAd5azeOsaMoh0KA%3D%0A",
+    )
 
 
 FORMS: Final[dict[str, bytes]] = {
@@ -211,6 +229,25 @@ FORMS: Final[dict[str, bytes]] = {
         "X-TC-Timestamp: 1620734188",
         "X-TC-Version: 2021-01-11",
         "Accept-Encoding: gzip",
+    ),
+    "Go, v1, no region": request(
+        "POST /",
+        HOST,
+        "User-Agent: Go-http-client/1.1",
+        f"Content-Length: {len(v1_of_go())}",
+        FORM,
+        "Accept-Encoding: gzip",
+        body=v1_of_go(),
+    ),
+    "Ruby, v1": request(
+        "POST /",
+        "Accept-Encoding: gzip;q=1.0,deflate;q=0.6,identity;q=0.3",
+        "Accept: */*",
+        "User-Agent: Ruby",
+        FORM,
+        HOST,
+        f"Content-Length: {len(v1_of_ruby())}",
+        body=v1_of_ruby(),
     ),
     "Python, unsigned payload": request(
         "POST /",

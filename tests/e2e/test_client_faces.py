@@ -89,6 +89,19 @@ def at(hours_ago: float) -> str:
 
 
 @both
+def test_a_strict_application_is_drained_within_a_second(door: Door, face: str) -> None:
+    """No two calls of the client have one signature, by which such a service knows repeats."""
+    door.program.cli("app", "set", str(door.app.sdkappid), "--strict", "on")
+    try:
+        door.program.feed(door.app, statuses(4))
+        with door.connect(face, clock=lambda: float(int(NOW.timestamp()))) as client:
+            got = [client.pull(Kind.DELIVERY_STATUS, max=1) for _ in range(4)]
+    finally:
+        door.program.cli("app", "set", str(door.app.sdkappid), "--strict", "off")
+    assert [len(page) for page in got] == [1, 1, 1, 1]
+
+
+@both
 def test_find_sees_what_waits_and_what_was_pulled_and_takes_nothing(door: Door, face: str) -> None:
     """Of one number, the oldest by its own time first, in both colours."""
     sid = f"8:{face}-"

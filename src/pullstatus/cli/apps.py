@@ -365,7 +365,12 @@ def disable_app(sdkappid: int, store_url: str) -> None:
     type=switch,
     help="What reads without taking, by number and statistics; off: calls get 1006.",
 )
-@click.option("--strict", type=switch, help="Take each signature once; repeats get 1001.")
+@click.option(
+    "--strict",
+    type=switch,
+    help="Take each signature once; repeats get 1001. Not for SDKs of API 3.0: two of their calls"
+    " in a second may have one.",
+)
 @click.option("--arrears", type=switch, help="Stopped for unpaid bills: calls get 1033.")
 @click.option(
     "--allow", multiple=True, metavar="CIDR", help="Let calls in from this network; repeatable."

@@ -202,7 +202,8 @@ class ActionCall:
             elif isinstance(error, Overloaded):
                 await self._shed.shed(scope)
         except Disconnected:
-            self._figures.pulls_dropped += 1
+            if begun.let_in is None or begun.let_in.asked is not None:  # not a question
+                self._figures.pulls_dropped += 1
             hang_up(scope)
             return
         except OutcomeUnknown as error:

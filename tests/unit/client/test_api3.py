@@ -127,6 +127,17 @@ def test_each_attempt_is_signed_anew_and_has_the_same_key(client: Hands) -> None
     assert is_signed(second)
 
 
+def test_no_two_calls_have_one_signature(client: Hands) -> None:
+    """Not those of one second either: TC3 has no nonce, and a strict service takes each once."""
+    kinds = (Kind.DELIVERY_STATUS, Kind.DELIVERY_STATUS, Kind.REPLY)
+    client.over(*(answer(PullSmsSendStatusSet=[], PullSmsReplyStatusSet=[]) for _ in kinds), **PAIR)
+    for kind in kinds:
+        client.pull(kind)
+    assert all(is_signed(request) for request in client.requests)
+    assert len({request.headers["X-TC-Timestamp"] for request in client.requests}) == 1
+    assert len({request.headers["Authorization"] for request in client.requests}) == len(kinds)
+
+
 def test_reader_says_its_name_and_acknowledges(client: Hands) -> None:
     client.about = [httpx.Response(200, content=about("0.2.0"))]
     words = {"Pullstatus-Reader": "r", "Pullstatus-Pull-Id": "1-0-1", "Pullstatus-Waiting": "0"}

@@ -192,12 +192,30 @@ def test_a_strict_application_takes_a_signature_once() -> None:
     call(to)
     once = to.store.pulled[0].once
     assert once is not None
-    assert re.fullmatch(f"{NOW_S} [0-9a-f]{{64}}", once.nonce)
+    assert re.fullmatch(f"PullSmsSendStatus {NOW_S} [0-9a-f]{{64}}", once.nonce)
     assert once.until_ms >= (NOW_S + limits.API3_SKEW_S_MAX) * 1000
     to.store.pull_answer = ReplayRefused("came")
     answer, _ = call(to)
     assert code(answer) == "AuthFailure.SignatureFailure"
     assert "before" in response(answer)["Error"]["Message"]
+
+
+def test_two_actions_of_one_signature_are_two_calls() -> None:
+    """SDKs do not sign the action, so statuses and replies of one second have one signature."""
+    to = served()
+    live = to.registry.applications[APP.sdkappid]
+    strict = msgspec.structs.replace(live.application, strict=True)
+    opened = dict(zip(live.application.appkeys, live.appkeys, strict=True))
+    to.registry.applications[APP.sdkappid] = LiveApplication(strict, 1, opened)
+    for action in ("PullSmsSendStatus", "PullSmsReplyStatus"):
+        call(to, action)
+    first, second = [pulled.once for pulled in to.store.pulled]
+    assert first is not None
+    assert second is not None
+    assert first.nonce != second.nonce
+    assert first.nonce.split()[1:] == second.nonce.split()[1:]
+    figures = asyncio.run(to.figures())
+    assert figures["pullstatus_pulls_signed_again_total"] == 0
 
 
 @pytest.mark.parametrize(
@@ -253,6 +271,16 @@ def test_a_peer_that_has_gone_takes_nothing() -> None:
     assert answer is None
     assert not to.store.pulled
     assert not logged
+    assert asyncio.run(to.figures())["pullstatus_pulls_dropped_total"] == 1
+
+
+def test_a_question_whose_peer_has_gone_is_no_dropped_pull() -> None:
+    to = served()
+    to.gone = True
+    asked = {"PhoneNumber": "+8613800000001", "BeginTime": NOW_S - 9, "Limit": 1, "Offset": 0}
+    answer, _ = call(to, "PullSmsSendStatusByPhoneNumber", PULL | asked)
+    assert answer is None
+    assert asyncio.run(to.figures())["pullstatus_pulls_dropped_total"] == 0
 
 
 def test_log_and_answer_of_a_refusal_tell_one_name_and_nothing_that_was_sent() -> None:

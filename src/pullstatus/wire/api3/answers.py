@@ -239,9 +239,13 @@ _PAGES: Final[dict[tuple[Version, Kind], Callable[[bytes], bytes]]] = {
 
 
 def _unix_s(received: str) -> int:
-    """A time that was checked when it came in; 0 of one that an older version may have let in."""
+    """A time that was checked when it came in; 0 of one that an older version may have let in.
+
+    And of one before 1970: the SDKs of Go, .NET and C++ read it as unsigned, and fail at the whole
+    page, whose records are gone by then.
+    """
     try:
-        return utc8_s(received)
+        return max(0, utc8_s(received))
     except ValueError:
         return 0
 

@@ -205,17 +205,21 @@ class Request:
 
     @property
     def nonce(self) -> str:
-        """What no other request of the pair has in common with this one."""
+        """What no other request of the pair should have in common with this one.
+
+        Equal calls of one second have, where an SDK signs no more than it must: these are told
+        apart by their action, which it does not sign, and no further.
+        """
         signature = self._signature.signature
         told = signature if isinstance(signature, str) else signature.hex()
-        return f"{self.timestamp_s} {told}"
+        return f"{self.action.name} {self.timestamp_s} {told}"
 
     @property
     def mark(self) -> str:
-        """By what it is known when it comes again: 32 hexadecimal digits or more."""
+        """By what it is known when it comes again: 32 characters or more, of a bounded number."""
         signature = self._signature.signature
         if isinstance(signature, bytes):
-            return signature.hex()
+            return self.action.name + signature.hex()
         return blake2b(self.nonce.encode(), digest_size=16).hexdigest()
 
     def proof(self, request_id: str) -> str:

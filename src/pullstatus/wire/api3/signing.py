@@ -320,13 +320,18 @@ def fits_v1(
 ) -> bool:
     """Whether the parameters were signed so with this key. Compared in constant time.
 
+    With or without those that are empty: Go's SDK sends these and does not sign them, and here an
+    empty one says what a missing one does. The signature may end its line, as Ruby's does.
+
     Args:
         method: POST or GET.
         host: as received, with its port.
         parameters: all of them, decoded; those that are not among them are not signed.
     """
-    due = sign_v1(method, host, parameters, secret_key)
-    return hmac.compare_digest(due.encode(), given.signature.encode("utf-8", "replace"))
+    signature = given.signature.removesuffix("\n").encode("utf-8", "replace")
+    said = {name: value for name, value in parameters.items() if value}
+    due = [sign_v1(method, host, signed, secret_key).encode() for signed in (parameters, said)]
+    return any(hmac.compare_digest(each, signature) for each in due)
 
 
 def sign_v1(method: str, host: bytes, parameters: Mapping[str, str], secret_key: str) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pullstatus.client.faces import Sent
 from pullstatus.client.faces.api3 import Api3
 from pullstatus.records import DeliveryStatus, Kind, Reply, encode
+from pullstatus.records.values import utc8
 from pullstatus.wire.api3 import answers
 from pullstatus.wire.api3.answers import page
 from pullstatus.wire.api3.requests import Version
@@ -138,6 +139,18 @@ def test_times_at_the_edges_are_told(time_s: int) -> None:
     assert found["ReplyTime"] in ("1970-01-01 08:00:00", "9999-12-31 23:59:59")
 
 
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("time", ["0001-01-01 00:00:00", "1970-01-01 00:00:00", "a wrong one"])
+def test_no_time_is_negative(version: Version, time: str) -> None:
+    """The SDKs of Go, .NET and C++ read unsigned ones, and lose the page with one below 0."""
+    record = json.dumps({**STATUS, "user_receive_time": time}).encode()
+    [found] = response(page(version, Kind.DELIVERY_STATUS, record, NAME))["PullSmsSendStatusSet"]
+    at_s = "UserReceiveTime" if version is Version.V2021 else "UserReceiveUnixTime"
+    assert found[at_s] == 0
+    if version is Version.V2019:
+        assert found["UserReceiveTime"] == time
+
+
 def test_counts_have_their_names() -> None:
     assert response(answers.sends(30, 9, 7, NAME)) == {
         "SendStatusStatistics": {"FeeCount": 7, "RequestCount": 30, "RequestSuccessCount": 9}
@@ -168,7 +181,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DIGITS = st.text("0123456789", min_size=1, max_size=6)
 STATUSES = st.builds(
     DeliveryStatus,
-    user_receive_time=st.datetimes().map(lambda at: str(at.replace(microsecond=0))),
+    user_receive_time=st.integers(0, 253_402_271_999).map(utc8),
     nationcode=DIGITS,
     mobile=DIGITS,
     report_status=st.sampled_from(["SUCCESS", "FAIL"]),

@@ -400,10 +400,29 @@ def test_what_v1_signed_fits_and_nothing_else(more: dict[str, str], method: str)
     assert not fits_v1("GET", b"a:1", sent, read, KEY)
     assert not fits_v1("POST", b"a", sent, read, KEY)
     assert not fits_v1("POST", b"a:1", sent, read, KEY + "0")
-    assert not fits_v1("POST", b"a:1", {**sent, "Extra": ""}, read, KEY)
+    assert not fits_v1("POST", b"a:1", {**sent, "Extra": "x"}, read, KEY)
     for name in sent.keys() - {"Signature"}:
         other = {**sent, name: "HmacSHA1" if sent[name] == "HmacSHA256" else "HmacSHA256"}
         assert not fits_v1("POST", b"a:1", other, read, KEY)
+
+
+def test_v1_without_what_is_empty_fits() -> None:
+    """As Go's SDK has it, which signs no empty parameter, and sends a region of none."""
+    said = {name: value for name, value in V1.items() if name != "Region"}
+    sent = {**said, "Region": "", "Signature": sign_v1("POST", b"a", said, KEY)}
+    read = read_v1(sent)
+    assert fits_v1("POST", b"a", sent, read, KEY)
+    assert fits_v1("POST", b"a", {**sent, "Language": ""}, read, KEY)
+    assert not fits_v1("POST", b"a", {**sent, "Limit": "9"}, read, KEY)
+    assert not fits_v1("POST", b"a", {**sent, "Limit": ""}, read, KEY)
+
+
+def test_v1_whose_signature_ends_its_line_fits() -> None:
+    """As Ruby's SDK has it: its base64 ends in a line feed."""
+    sent = {**V1, "Signature": sign_v1("POST", b"a", V1, KEY) + "\n"}
+    assert fits_v1("POST", b"a", sent, read_v1(sent), KEY)
+    twice = {**sent, "Signature": sent["Signature"] + "\n"}
+    assert not fits_v1("POST", b"a", twice, read_v1(twice), KEY)
 
 
 @pytest.mark.parametrize(
