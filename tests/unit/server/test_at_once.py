@@ -96,11 +96,15 @@ def shown(answer: Answer | None) -> object:
     return answer.http_status, names, answer.content
 
 
+OF_THE_PROCESS = ("process", "python", "pullstatus_log_lines")
+"""Of all of it, other tests and the thread that writes the log included."""
+
+
 def told(made: Served) -> dict[str, float]:
     return {
         name: figure
         for name, figure in asyncio.run(made.figures()).items()
-        if "seconds" not in name and not name.startswith(("process", "python"))
+        if "seconds" not in name and not name.startswith(OF_THE_PROCESS)
     }
 
 
