@@ -338,7 +338,9 @@ def test_redelivery_leaves_an_audit_row_without_personal_data(numbered: Program)
     [act] = acts(numbered, "redeliver")
     assert (act.actor, act.action, act.reason) == (getpass.getuser(), "redeliver", "lost")
     assert abs(act.at_ms - datetime.now(UTC).timestamp() * 1000) < 60_000
-    assert json.loads(act.detail) == {"by": "number", "count": 1, "mailboxes": [str(ONE)]}
+    detail = json.loads(act.detail)
+    assert NOW_MS <= detail.pop("newest_ms") < NOW_MS + DAY_MS  # when it was handed out
+    assert detail == {"by": "number", "count": 1, "mailboxes": [str(ONE)]}
 
 
 def test_redelivery_tells_what_is_damaged_and_copies_the_rest(program: Program) -> None:
@@ -423,6 +425,46 @@ def test_redelivery_killed_between_two_steps_is_finished(program: Program, steps
         assert data[10:] == data[:10]
     assert len(acts(program, "redeliver")) == 1
     sound(program)
+
+
+def test_redelivery_of_a_period_between_two_seconds_is_finished_by_what_its_act_tells(
+    program: Program,
+) -> None:
+    """Both its ends are of .700: what left before that, in the same second, is none of it."""
+    feed(program, ONE, statuses(20))
+    for at_ms in (0, 300, 900, 60_300, 60_900):
+        take(program, ONE, 4, NOW_MS + at_ms)
+    period = [time_of(NOW_MS + 700), time_of(NOW_MS + 60_700)]
+    options = ["--from", period[0], "--to", period[1], "--reason", "lost"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, "1", "redeliver", *options, "--store", program.store],
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    [row] = program.cli("acts", "list", "--sdkappid", str(A), "--limit", "1")
+    _, _, told = row["detail"]["by"].partition("time from ")
+    begin, end = told.split(" to ")
+    resume = ["redeliver", "--from", begin, "--to", end, "--resume", str(row["act"])]
+    assert program.cli(*resume)["redelivered"] == 4
+    data = [entry.data for entry in entries_of(program, ONE)]
+    assert data[20:] == data[8:16]
+    whole = ["--from", begin[:19], "--to", end[:19], "--resume", str(row["act"])]
+    assert "name the same again" in refused(program, "redeliver", *whole)
+
+
+def test_redelivery_that_goes_on_says_how_much_of_it_is_there_no_more(program: Program) -> None:
+    feed(program, ONE, statuses(8))
+    for at_ms in (0, DAY_MS):
+        take(program, ONE, 4, NOW_MS + at_ms)
+    period = ["--from", time_of(NOW_MS), "--to", time_of(NOW_MS + 2 * DAY_MS)]
+    done = program.cli("redeliver", *period, "--reason", "lost")
+    arguments = ["redeliver", *period, "--resume", str(done["act"]), "--store", program.store]
+    assert "not found" not in CliRunner().invoke(main, arguments).stderr
+    keep_at(program, NOW_MS + 3 * DAY_MS // 2, days=1)
+    told = CliRunner().invoke(main, arguments)
+    assert told.exit_code == 0
+    assert "was about and that are not found: 4." in told.stderr
 
 
 @pytest.mark.parametrize(

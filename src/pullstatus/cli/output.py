@@ -131,6 +131,17 @@ def moment(at_ms: int) -> str:
         ) from error
 
 
+def exact_moment(at_ms: int) -> str:
+    """The same to the millisecond, where it is of no whole second: given back, it is this one.
+
+    Raises:
+        StoreCorrupt: as `moment` does.
+    """
+    whole_s, beyond_ms = divmod(at_ms, 1000)
+    shown = moment(whole_s * 1000)
+    return shown.replace("+", f".{beyond_ms:03}+") if beyond_ms else shown
+
+
 def moment_or_none(at_ms: int | None) -> str | None:
     """The same of a time that may be none; see `moment`."""
     return None if at_ms is None else moment(at_ms)

@@ -15,6 +15,7 @@ from pullstatus.cli.found import RUN_COLUMNS, print_found, shown_range
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import (
+    exact_moment,
     json_option,
     limit_option,
     moment,
@@ -332,7 +333,7 @@ def redeliver(
             return "number", _untraced(await search.by_number(store, number, sdkappid))
         assert from_ms is not None
         assert to_ms is not None
-        how = f"time from {moment(from_ms)} to {moment(to_ms)}"
+        how = f"time from {exact_moment(from_ms)} to {exact_moment(to_ms)}"
         return how, _untraced(await search.by_time(store, from_ms, to_ms, sdkappid))
 
     how, seen, copies_waiting, oldest_ms = with_store(store_url, find)
@@ -353,6 +354,7 @@ def redeliver(
             plan = redelivery.begin(found, by=by, how=how)
         else:
             plan = await redelivery.resume(store, act_id, found, how=how)
+            _say_what_is_missing(plan, act_id)
         try:
             done = await redelivery.redeliver(store, plan, by=by)
         except PullstatusError:
@@ -373,6 +375,16 @@ def redeliver(
         )
     if told["act"] is None:
         raise click.ClickException("nothing was copied: all of it was erased")
+
+
+def _say_what_is_missing(plan: Plan, act_id: int) -> None:
+    """What retention has removed meanwhile is copied by nobody."""
+    if plan.missing:
+        say(
+            f"Records that act {act_id} was about and that are not found: {plan.missing}. They are"
+            " stored no longer, or what is named now is less.",
+            err=True,
+        )
 
 
 async def _say_how_to_go_on(store: Store, plan: Plan) -> None:

@@ -40,11 +40,14 @@ class _Detail(msgspec.Struct):
         by: what was looked for, without the number or text itself.
         count: how many records were to be copied.
         mailboxes: of which mailboxes.
+        newest_ms: since when the last of them was in nobody's hand, by the clock that wrote that;
+            None in what an older version wrote.
     """
 
     by: str
     count: int
     mailboxes: list[str]
+    newest_ms: int | None = None
 
 
 _decode_detail: Final = msgspec.json.Decoder(_Detail).decode
@@ -88,10 +91,15 @@ async def copies_waiting(store: Store, due: Sequence[Range]) -> int:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """An act, and what it is to copy."""
+    """An act, and what it is to copy.
+
+    Attributes:
+        missing: how many records it was about that are found no more.
+    """
 
     act: Act
     due: list[Range]
+    missing: int = 0
 
 
 def begin(found: Sequence[Found], *, by: Operator, how: str) -> Plan:
@@ -106,7 +114,9 @@ def begin(found: Sequence[Found], *, by: Operator, how: str) -> Plan:
     due = ranges(found)
     if not due:
         raise InvalidSetting("nothing that was handed out matches")
-    return Plan(by.act(ACTION, by=how, count=_count(due), mailboxes=_mailboxes(due)), due)
+    newest_ms = max(_for_good_ms(one.row) for one in found if one.row and one.redeliverable)
+    detail = _Detail(how, _count(due), _mailboxes(due), newest_ms)
+    return Plan(by.act(ACTION, **msgspec.structs.asdict(detail)), due)
 
 
 async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str) -> Plan:
@@ -136,15 +146,17 @@ async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str)
     told = read_detail(found_row, _decode_detail)
     if told.by != how:
         raise InvalidSetting(f"act {act_id} was by {told.by}, not by {how}: name the same again")
+    # The act's own time is of another clock than the rows': it may be before all of them.
+    newest_ms = act.at_ms if told.newest_ms is None else told.newest_ms
     due = ranges(
-        [one for one in found if one.row is not None and _for_good_ms(one.row) <= act.at_ms]
+        [one for one in found if one.row is not None and _for_good_ms(one.row) <= newest_ms]
     )
     if not set(_mailboxes(due)) <= set(told.mailboxes) or _count(due) > told.count:
         raise InvalidSetting(
             f"{_count(due)} records match, and not those {told.count} that act {act_id} was about:"
             " name the same again"
         )
-    return Plan(act, due)
+    return Plan(act, due, told.count - _count(due))
 
 
 class Redelivered(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pullstatus.cli.output import moment
+from pullstatus.cli.output import exact_moment, moment
 from pullstatus.cli.periods import period_options
 
 
@@ -41,6 +41,7 @@ def run(*arguments: str) -> Result:
 def test_a_time_is_utc_unless_it_says_otherwise(text: str, at_ms: int) -> None:
     done = run("--from", text)
     assert done.output.splitlines() == [f"{at_ms} {moment(at_ms)}", "-"]
+    assert run("--to", exact_moment(at_ms)).output.splitlines() == ["-", f"{at_ms} {moment(at_ms)}"]
 
 
 @pytest.mark.parametrize(

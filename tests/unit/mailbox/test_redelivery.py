@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -170,6 +171,39 @@ def test_what_was_handed_out_since_is_no_part_of_what_is_gone_on_with() -> None:
         assert act_id is not None
         resumed = await redelivery.resume(store, act_id, again, how="time")
         assert resumed == plan
+
+    on_a_store(work)
+
+
+@pytest.mark.parametrize("ahead_ms", [-1, 0, 60_000])
+def test_what_was_handed_out_by_another_clock_is_gone_on_with(ahead_ms: int) -> None:
+    """A server's clock may be ahead of the operator's, or have been, and the act is about all."""
+
+    async def work(store: Store) -> None:
+        await store.append(Append(MAILBOXES[0], [b'"ahead"'], NOW_MS))
+        await store.pull(Pull(MAILBOXES[0], 100, NOW_MS + ahead_ms))
+        found = await search.by_time(store, NOW_MS - 10, NOW_MS + 60_001)
+        plan = redelivery.begin(found, by=BY, how="time")
+        assert sum(size for _, _, size in plan.due) == 3 * COUNT + 1
+        await redelivery.redeliver(store, plan, by=BY)
+        act_id = await redelivery.number(store, plan.act)
+        assert act_id is not None
+        assert await redelivery.resume(store, act_id, found, how="time") == plan
+
+    on_a_store(work)
+
+
+def test_an_act_of_an_older_version_is_gone_on_with_by_its_own_time() -> None:
+    async def work(store: Store) -> None:
+        found = await find(store)
+        plan = redelivery.begin(found, by=BY, how="time")
+        told = json.loads(plan.act.detail)
+        del told["newest_ms"]
+        old = Plan(replace(plan.act, detail=json.dumps(told)), plan.due)
+        await redelivery.redeliver(store, old, by=BY)
+        act_id = await redelivery.number(store, old.act)
+        assert act_id is not None
+        assert await redelivery.resume(store, act_id, found, how="time") == old
 
     on_a_store(work)
 
