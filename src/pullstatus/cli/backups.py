@@ -10,15 +10,33 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pullstatus.store import backup_origin
+from pullstatus.cli.output import say
+from pullstatus.store import backup_origin, remove_unfinished
 
 _NAME = re.compile(r"pullstatus-\d{8}T\d{6}Z\.db")
+_UNFINISHED = re.compile(rf"({_NAME.pattern})\.part(?:-[a-z]+)?")
 
 
 def backup_in(folder: Path, now_ms: int) -> Path:
     """The file for a backup of now; such names sort by time."""
     moment = datetime.fromtimestamp(now_ms / 1000, UTC)
     return folder / f"pullstatus-{moment:%Y%m%dT%H%M%SZ}.db"
+
+
+def clear(folder: Path) -> None:
+    """Remove what backups into a folder have left that were killed; tells of each.
+
+    Of whichever store they were: they are nobody's. What cannot be removed is told, too, and stays.
+    """
+    found = (_UNFINISHED.fullmatch(path.name) for path in folder.iterdir())
+    for name in sorted({match[1] for match in found if match}):
+        try:
+            if remove_unfinished(folder / name):
+                say(
+                    f"removed {name}.part, of a backup that was ended before it was whole", err=True
+                )
+        except OSError as error:
+            say(f"{name}.part cannot be removed: {error.strerror}", err=True)
 
 
 def prune(made: Path, keep: int) -> list[Path]:

@@ -12,7 +12,7 @@ import msgspec
 from pullstatus import apps
 from pullstatus.apps import Masters, read_setting
 from pullstatus.cli.acting import acting
-from pullstatus.cli.backups import backup_in, prune
+from pullstatus.cli.backups import backup_in, clear, prune
 from pullstatus.cli.master_keys import accepting, lost_option, with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
@@ -157,11 +157,15 @@ def backup(
 
     Of a store in a cluster it is a file, too, in which each application is as of one moment.
 
+    What a backup that was killed has left in the folder of --into is removed first.
+
     The master key is not in it, and is not needed for it, unless appkeys of an older version are
     to be sealed first.
     """
     target = _target(file, folder, keep)
     traces = _seal(store_url, masters)
+    if folder is not None:
+        clear(folder)  # before it is made: there may be no room beside what is left
     with progress("Copying") as report:
         asyncio.run(backup_store(store_url, target, report))
     noted = _note(store_url)

@@ -776,6 +776,22 @@ def backup_origin(file: Path) -> bytes | None:
     return origin(file)
 
 
+def remove_unfinished(file: Path) -> bool:
+    """Remove what is left of a backup that was ended before it had its name, `file`.
+
+    Nothing is removed while somebody is making it, or where nobody can know.
+
+    Returns:
+        Whether anything was.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    from pullstatus.store.sqlite.copies import remove_unfinished  # noqa: PLC0415 - as above
+
+    return remove_unfinished(file)
+
+
 async def rewrite_store(url: str, *, serving: bool = True) -> None:
     """Write a store's files anew, so that nothing is left of what was removed or replaced.
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,8 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
     """The URL of a store in a temporary folder that is removed at the end.
 
     Args:
-        place: where that folder is made; None: where such are usually.
+        place: where that folder is made; None: where such are usually. What processes that were
+            killed have left there of this purpose is removed, since nobody else would.
 
     Any file system is good enough for it: nobody is promised what it holds. A thread of this
     process does its work, as nothing that is thrown away needs a processor core of its own.
@@ -23,6 +28,8 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
     Raises:
         StoreRefused: there is no place for such a folder.
     """
+    if place is not None:
+        _remove_left(purpose, place)
     try:
         made = tempfile.TemporaryDirectory(
             prefix=f"pullstatus-{purpose}-", dir=place, ignore_cleanup_errors=True
@@ -32,5 +39,33 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
             f"no temporary folder can be made ({error.strerror}); set TMPDIR to a folder that can"
             " be written, with some MB of room"
         ) from error
-    with made as folder:
+    with made as folder, _held(Path(folder)):
         yield f"sqlite:///{folder}/mailboxes.db?file-system=any&commits=thread"
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Keep others from removing a folder; whether that is so."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody has it, or the file system has no locks
+        return False
+    return True
+
+
+def _remove_left(purpose: str, place: Path) -> None:
+    """Remove folders that nobody holds; what cannot be removed stays."""
+    ours = re.compile(rf"pullstatus-{purpose}-[a-z0-9_]{{8}}")  # as tempfile names them
+    with contextlib.suppress(OSError):
+        for folder in [path for path in place.iterdir() if ours.fullmatch(path.name)]:
+            with contextlib.suppress(OSError), _held(folder) as held:
+                if held:
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
-from pullstatus.cli.backups import backup_in, prune
+from pullstatus.cli.backups import backup_in, clear, prune
 from pullstatus.mailbox import done
 
 DAY_MS = 86_400_000
@@ -153,6 +157,59 @@ def test_who_removes_beside_another_loses_no_good_backup(
     assert within == [[]]
     assert prune(second, 1) == []
     assert list(folder.iterdir()) == [first]
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("options", [[], ["--keep", "2"]])
+def test_what_killed_backups_have_left_is_removed(tmp_path: Path, options: list[str]) -> None:
+    """But not what somebody is at, nor what is none of ours by its name."""
+    folder, [store, _] = two_stores(tmp_path)
+    old, at_it = (backup_in(folder, DAY_MS * day).name for day in (1, 2))
+    mine = {f"{old}.part", f"{old}.part-journal", f"{old}.part-lock"}
+    stays = {f"{at_it}.part", f"{at_it}.part-lock", "monday.db.part", f"{old}.partly"}
+    for name in mine | stays:
+        (folder / name).write_text("half")
+    with (folder / f"{at_it}.part-lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = backup("--into", str(folder), *options, store=store)
+        assert told.exit_code == 0, told.output
+        made = json.loads(told.stdout)["backup"]
+        assert left_in(folder) == stays | {Path(made).name}
+    assert f"removed {old}.part, of a backup that was ended" in told.stderr
+    clear(folder)
+    assert left_in(folder) == {"monday.db.part", f"{old}.partly", Path(made).name}
+
+
+KILLED = """
+import os, signal
+from pullstatus.cli import main
+from pullstatus.store.sqlite import copies
+copies._check_sound = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_what_a_backup_leaves_that_is_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    folder, [store, _] = two_stores(tmp_path)
+    arguments = ["backup", "--into", str(folder), "--store", f"sqlite:///{store}"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.suffix for path in folder.iterdir()} == {".part", ".part-lock"}
+    told = backup("--into", str(folder), store=store)
+    assert [str(path) for path in folder.iterdir()] == [json.loads(told.stdout)["backup"]]
+
+
+def test_what_cannot_be_removed_is_told_and_in_nobodys_way(tmp_path: Path) -> None:
+    folder, [store, _] = two_stores(tmp_path)
+    left = folder / f"{backup_in(folder, DAY_MS).name}.part"
+    left.mkdir()
+    told = backup("--into", str(folder), store=store)
+    assert told.exit_code == 0
+    assert f"{left.name} cannot be removed" in told.stderr
+    assert left.is_dir()
 
 
 def test_backup_that_somebody_else_removes_at_once_is_no_failure(

@@ -106,6 +106,25 @@ def backup_on(files: Files, source: Path, target: Path, progress: Progress) -> N
         _check_sound(files, part)
 
 
+def remove_unfinished(target: Path) -> bool:
+    """See `store.remove_unfinished`."""
+    try:
+        with _alone(target):
+            left = [path for path in _unfinished(target) if os.path.lexists(path)]
+            for path in left:
+                path.unlink(missing_ok=True)
+    except StoreRefused:
+        return False
+    return bool(left)
+
+
+def _unfinished(target: Path) -> list[Path]:
+    """A file while it is filled, and what SQLite may put beside it."""
+    return [
+        target.with_name(f"{target.name}.part{end}") for end in ("", "-wal", "-shm", "-journal")
+    ]
+
+
 def restore(
     backup_file: Path,
     target: Location,
@@ -278,7 +297,7 @@ def _alone(target: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise busy from error
         except OSError as error:  # no such locks here
-            part = target.with_name(f"{target.name}.part")
+            part = _unfinished(target)[0]
             if part.exists():
                 raise StoreRefused(
                     f"{part} is there: another process is making {target}, or one was killed at it;"
@@ -302,8 +321,7 @@ def _new_file(files: Files, target: Path) -> Iterator[Path]:
     """A file beside `target` to be filled; synced and named `target` if that goes well."""
     if files.exists(target):
         raise _taken(target)
-    part = target.with_name(f"{target.name}.part")
-    beside = [part.with_name(part.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+    part, *beside = _unfinished(target)
     try:
         for file in beside:  # left by one that was killed
             files.remove(file)

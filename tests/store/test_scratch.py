@@ -1,0 +1,56 @@
+"""Stores that are thrown away: nothing of them stays, even if whoever made one was killed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pullstatus.store.scratch import scratch_store
+
+
+def test_what_a_killed_process_has_left_in_a_place_is_removed(tmp_path: Path) -> None:
+    """Of this purpose, by its name; a link is no folder, and what it leads to is somebody's."""
+    theirs = tmp_path / "theirs"
+    left = tmp_path / "pullstatus-backup-abc_12xy"
+    others = [
+        tmp_path / name for name in ("theirs", "pullstatus-backup-old", "pullstatus-demo-abc_12xy")
+    ]
+    for folder in (left, *others):
+        folder.mkdir()
+        (folder / "mailboxes.db").write_text("half")
+    link = tmp_path / "pullstatus-backup-abc_12xz"
+    link.symlink_to(theirs)
+    with scratch_store("backup", tmp_path):
+        assert not left.exists()
+    assert set(tmp_path.iterdir()) == {*others, link}
+    assert all((folder / "mailboxes.db").exists() for folder in others)
+
+
+def test_what_is_in_use_stays(tmp_path: Path) -> None:
+    with scratch_store("backup", tmp_path):
+        [first] = tmp_path.iterdir()
+        with scratch_store("backup", tmp_path):
+            assert first.exists()
+            assert len(list(tmp_path.iterdir())) == 2
+        assert list(tmp_path.iterdir()) == [first]
+        shutil.rmtree(first)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_are_no_locks_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left = tmp_path / "pullstatus-backup-abc_12xy"
+    left.mkdir()
+    with scratch_store("backup", tmp_path):
+        assert left.exists()
+    assert list(tmp_path.iterdir()) == [left]
