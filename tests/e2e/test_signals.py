@@ -274,20 +274,25 @@ def test_no_signal_but_those_that_stop_ends_a_server(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGPWR, signal.SIGRTMIN + 3, signal.SIGXCPU])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGPWR, 0), (signal.SIGRTMIN + 3, 0), (signal.SIGXCPU, 70)]
+)
 def test_what_stops_a_container_stops_the_server_cleanly(
-    tmp_path: Path, number: int, workers: str
+    tmp_path: Path, number: int, status: int, workers: str
 ) -> None:
-    """Sent to all processes of it, which end no sooner than it does."""
+    """Sent to all processes of it, which end no sooner than it does.
+
+    One whose processor time is used up is to be started anew.
+    """
     program = Program(tmp_path, "--workers", workers)
     program.start()
     for process in program.processes():
         os.kill(process, number)
     assert program.process is not None
-    assert program.process.wait(PATIENCE_S) == 0
+    assert program.process.wait(PATIENCE_S) == status
     program.stop()
     [stopped] = logged(program, "stopped")
-    assert stopped["failed"] is False
+    assert stopped["failed"] is (status != 0)
     assert len(logged(program, "processor time used up")) == (number == signal.SIGXCPU)
 
 
@@ -301,10 +306,11 @@ def test_a_process_that_may_use_no_more_of_the_processor_has_the_server_stop(
     assert program.process is not None
     [*others] = set(program.processes()) - {program.process.pid}
     os.kill(max(others), signal.SIGXCPU)
-    assert program.process.wait(PATIENCE_S) == 0
+    assert program.process.wait(PATIENCE_S) == 70
     program.stop()
-    assert len(logged(program, "processor time used up")) == 1
-    assert logged(program, "stopped")[0]["failed"] is False
+    [used_up] = logged(program, "processor time used up")
+    assert "to be started anew" in used_up["reason"]
+    assert logged(program, "stopped")[0]["failed"] is True
 
 
 def _address(output: int) -> tuple[str, int]:

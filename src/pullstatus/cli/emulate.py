@@ -68,5 +68,5 @@ def emulate(
             say(f"SecretId {wanted.secret.id}, SecretKey {wanted.secret.key}")
 
     server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
-    if server.failure is not None:
+    if server.restart_due:
         sys.exit(RESTART)

@@ -222,7 +222,7 @@ def end(server: Server) -> None:
     """End the process at once; what is under way was not acknowledged."""
     log.warning("ended with work unfinished", deadline_s=limits.DRAIN_DEADLINE_S)
     logging.shutdown()  # what is said is written
-    os._exit(0 if server.failure is None else RESTART)
+    os._exit(RESTART if server.restart_due else 0)
 
 
 @click.command("serve", cls=_Serve)
@@ -353,5 +353,5 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     raise_limit()
     server.on_overdue = lambda: end(server)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
-    if server.failure is not None:
+    if server.restart_due:
         sys.exit(RESTART)

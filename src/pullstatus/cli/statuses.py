@@ -44,9 +44,8 @@ REMOVING: Final[Mapping[int, str]] = {
     " start of the server has removed them",
 }
 SERVING: Final[Mapping[int, str]] = {
-    0: "a clean stop, by TERM or Ctrl-C",
+    0: "a clean stop, by TERM, another signal that asks for one, or Ctrl-C",
     FAILED: "it cannot start",
-    RESTART: "the store failed, and a restart is due",
 }
 SEALING: Final[Mapping[int, str]] = {
     TRACES: "done, but traces of appkeys that 0.1.0 had left readable are in the store's files"
@@ -66,7 +65,10 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         FAILED: "there is a fault",
         WARNED: "there are warnings, and no fault",
     },
-    "emulate": SERVING,
+    "emulate": {
+        **SERVING,
+        RESTART: "a restart is due, since the store failed, or processor time is used up",
+    },
     "erase": REMOVING,
     "find": {0: "there is something", FAILED: "there is nothing, or it cannot be looked"},
     "keys rewrap": REMOVING,
@@ -92,7 +94,8 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "restore": SEALING,
     "serve": {
         **SERVING,
-        RESTART: "the store failed, and a restart is due, or it was moved to another",
+        RESTART: "a restart is due, since the store failed or was moved to another, or processor"
+        " time is used up",
     },
     "status": {0: "shown, on a terminal until Ctrl-C", FAILED: "no server answers"},
     "verify": {

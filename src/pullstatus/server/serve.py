@@ -127,7 +127,7 @@ class Server:
 
     `options` are those in force: a reload changes those of them that need no restart. `address`,
     and `admin_address` if there is one, are known once `started` is set; `failure` says why it
-    stopped by itself, if it did.
+    stopped by itself, if it did; `restart_due` is true then, and where its time was used up.
     `on_overdue` ends the process: it is called, from any thread, when work stays unfinished beyond
     the time to stop. Threads that a disk holds keep an interpreter from its orderly end.
 
@@ -168,6 +168,12 @@ class Server:
         self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
         self._overdue: Overdue | None = None
+        self._used_up = False
+
+    @property
+    def restart_due(self) -> bool:
+        """Whether it stopped by itself, so that whoever sees to it is to start it anew."""
+        return self.failure is not None or self._used_up
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, a signal, or a failure of the store.
@@ -448,7 +454,7 @@ class Server:
             "stopped",
             version=VERSION,
             store=bare(self.options.store),
-            failed=self.failure is not None,
+            failed=self.restart_due,
             records_in=sum(figures.records_in.values()),
             records_out=sum(figures.records_out.values()),
             waiting=waiting,
@@ -469,12 +475,16 @@ class Server:
         self.stop()
 
     def _out_of_time(self) -> None:
-        """The soft limit is reached; the kernel says so every second, and kills at the hard one."""
+        """The soft limit is reached; the kernel says so every second, and kills at the hard one.
+
+        Whoever starts the server anew gives it as much again.
+        """
         if self._stop_by_s is None:
+            self._used_up = True
             log.error(
                 "processor time used up",
                 reason="this process, or one that it has started, may use no more (ulimit -t,"
-                " LimitCPU=): raise that limit",
+                " LimitCPU=), so the server stops, to be started anew: raise that limit",
             )
         self.stop()
 
