@@ -198,6 +198,17 @@ def test_docs_name_no_place_of_one_machine(page: str) -> None:
     assert not re.search(r"(?<![\w.])/(work|root|home|tmp|mnt|Users)/", TEXTS[page])
 
 
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("dist/nginx/*")], ids=lambda page: page.name)
+def test_no_proxy_is_told_to_send_a_pull_twice(page: Path) -> None:
+    """Whoever repeats what was sent already takes the next page, and nobody gets the first."""
+    for paragraph in page.read_text(encoding="utf-8").split("\n\n"):
+        if "non_idempotent" in paragraph:
+            assert "`proxy_next_upstream off` for pulls and `/ingest/`" in " ".join(
+                paragraph.split()
+            )
+            assert re.search(r"`/callbacks/` and `/in/`\s+alone", paragraph)
+
+
 def called(text: str) -> Iterator[list[str]]:
     """The words of each call of our command in a text, up to where the shell takes over."""
     for found in re.finditer(r"(?:(?<=/bin/)|(?<![^\s(`]))(?<!-u )pullstatus( [^\n`|>&]*)", text):
