@@ -406,7 +406,8 @@ def _callback() -> Schema:
         "description": (
             "Delivery statuses in an array, also for one, or one reply in none. What can be read is"
             " stored, and the rest is parked as it came: nothing is refused for what it says."
-            " Content-Type is ignored."
+            " Of Content-Type only a charset counts: where it names one, the body is decoded by"
+            " that."
         ),
         "anyOf": [
             {"type": "array", "items": _ref("DeliveryStatus")},

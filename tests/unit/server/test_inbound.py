@@ -21,7 +21,7 @@ from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
 from pullstatus.server.inbound import InboundDoor
 from pullstatus.store import Append, Aside, Gone, Noted, Park, PutAside
-from tests.harness import Answer, status
+from tests.harness import Answer, reply, status
 from tests.unit.server.asgi import APP, SECRET, TOKEN, Served
 from tests.unit.server.test_routes import problem, run
 
@@ -172,6 +172,28 @@ def test_reply_of_bytes_in_a_charset_is_read_as_it_was_sent() -> None:
     good(answer, b"")
     [reply] = stored(made)
     assert (reply["text"], reply["mobile"], reply["time"]) == ("回复", "13800000001", 1767571100)
+
+
+@pytest.mark.parametrize("path", [f"/callbacks/{SECRET}", f"/in/{SECRET}/tencent"])
+@pytest.mark.parametrize(
+    ("charset", "coding", "text"),
+    [
+        ("", "utf-8", "收到"),
+        ("; charset=UTF-8", "utf-8", "收到"),
+        ("; charset=nobody-knows", "utf-8", "收到"),
+        ("; charset=gbk", "gbk", "收到"),
+        ("; charset=gbk", "utf-8", "鏀跺埌"),  # what it says counts
+    ],
+)
+def test_body_is_decoded_by_the_charset_that_its_content_type_names(
+    path: str, charset: str, coding: str, text: str
+) -> None:
+    made = served()
+    said = json.dumps(reply(1, text="收到"), ensure_ascii=False).encode(coding)
+    answer, _ = run(made.post(path, said, ("Content-Type", f"application/json{charset}")))
+    good(answer, OK)
+    assert [record["text"] for record in stored(made)] == [text]
+    assert not parked(made)
 
 
 def test_receipt_by_query_and_by_form_is_one() -> None:
