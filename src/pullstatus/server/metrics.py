@@ -197,7 +197,7 @@ def _of_mailboxes(figures: Figures, totals: Totals, gauges: Gauges) -> Iterator[
     )
     yield CounterMetricFamily(
         "pullstatus_quarantined",
-        "Records found damaged on the disk, set aside and never handed out. Alert on any.",
+        "Records found damaged on the disk, set aside and never handed out. Alert when it grows.",
         sum(each.quarantined for each in sums.values()),
     )
     yield CounterMetricFamily(
@@ -223,7 +223,7 @@ def _of_mailboxes(figures: Figures, totals: Totals, gauges: Gauges) -> Iterator[
     )
     yield CounterMetricFamily(
         "pullstatus_parked_expired",
-        "Parked items that left unread: too old, or too many behind them. Alert on any.",
+        "Parked items that left unread: too old, or too many behind them. Alert when it grows.",
         sums[Aside.PARKED].expired,
     )
     yield GaugeMetricFamily(
@@ -298,7 +298,7 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "pullstatus_cluster_mended",
-        "Messages that one node had damaged or lost, and another one had. Alert on any.",
+        "Messages that one node had damaged or lost, and another one had. Alert when it grows.",
         figures.mended,
     )
     yield GaugeMetricFamily(
@@ -463,7 +463,8 @@ def _of_pulls(figures: Figures, held: int) -> Iterator[Metric]:
 def _of_calls(figures: Figures) -> Iterator[Metric]:
     unanswered = CounterMetricFamily(
         "pullstatus_unanswered",
-        "Requests whose outcome is not known, and whose connection was closed. Alert on any.",
+        "Requests whose outcome is not known, and whose connection was closed. Alert when it"
+        " grows.",
         labels=["call"],
     )
     seconds = HistogramMetricFamily(
@@ -579,7 +580,7 @@ def _of_workers(gauges: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("pullstatus_workers", "Processes that answer requests.", gauges.workers)
     yield CounterMetricFamily(
         "pullstatus_workers_ended",
-        "Such processes that ended unasked and were replaced. Alert on any.",
+        "Such processes that ended unasked and were replaced. Alert when it grows.",
         gauges.workers_ended,
     )
 
