@@ -40,8 +40,8 @@ COMMON: Final[Mapping[int, str]] = {
 }
 REMOVING: Final[Mapping[int, str]] = {
     0: "done, and no traces are left",
-    TRACES: "done, but traces are left in the store's files until `pullstatus rewrite` or the next"
-    " start of the server has removed them",
+    TRACES: "done, but traces are left in the store's files until `pullstatus rewrite` has removed"
+    " them, or the next start of the server, unless its log says why not",
 }
 SERVING: Final[Mapping[int, str]] = {
     0: "a clean stop, by TERM, another signal that asks for one, or Ctrl-C",
@@ -49,7 +49,8 @@ SERVING: Final[Mapping[int, str]] = {
 }
 SEALING: Final[Mapping[int, str]] = {
     TRACES: "done, but traces of appkeys that 0.1.0 had left readable are in the store's files"
-    " until `pullstatus rewrite` or the next start of the server has removed them",
+    " until `pullstatus rewrite` has removed them, or the next start of the server, unless its log"
+    " says why not",
 }
 OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "acts verify": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
