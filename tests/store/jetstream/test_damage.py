@@ -29,10 +29,12 @@ from pullstatus.store import Mailbox, Page, Pull, Reader, While, audit_store, op
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, Forget, Purge
 from pullstatus.store.jetstream.audit import audit_streams
+from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.log import BACK_S
 from pullstatus.store.jetstream.opening import opened
 from pullstatus.store.jetstream.proven import Unproven, of_anybody
+from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from tests.store.build import (
     NOW_MS,
@@ -736,6 +738,11 @@ def test_of_what_is_remembered_only_what_is_damaged_is_refused(
     assert other.standing(STATUSES) == (10, 3)
     assert other.pull(pull(STATUSES, 1, key="q")).count == 1
     assert any("4 messages of what is remembered" in problem for problem in audited(bus))
+    survey = Survey(other.bus, LAYOUT, Lists(other.bus, LAYOUT))
+    assert survey.totals().of[STATUSES.kind].waiting == other.standing(STATUSES)[0] - 4
+    assert survey.due_for_purge(NOW_MS + 1) == [STATUSES]
+    assert [row.mailbox for row in survey.behind(10)] == [STATUSES]
+    assert survey.pending(10) == []
 
 
 def test_what_is_damaged_of_what_is_remembered_goes_with_what_lies_behind_it(

@@ -25,6 +25,7 @@ from pullstatus.store.jetstream.messages import (
     ReaderMessage,
     Row,
     SettingMessage,
+    is_whole,
     opened,
 )
 from pullstatus.store.jetstream.subjects import Layout, Place
@@ -318,8 +319,14 @@ class Lists:
         async for state in _in_steps(lambda: self.readers_of(whose)):
             yield state
 
-    def readers_of(self, whose: Collection[int] | None) -> Iterator[ReaderState]:
-        """All readers of some applications, or of all."""
+    def readers_of(
+        self, whose: Collection[int] | None, *, damaged: bool = True
+    ) -> Iterator[ReaderState]:
+        """All readers of some applications, or of all.
+
+        Args:
+            damaged: one that is damaged is refused; else it is passed over.
+        """
         partitions: Iterable[int] = range(self._layout.partitions)
         if whose is not None:
             partitions = sorted({self._layout.partition(sdkappid) for sdkappid in whose})
@@ -336,6 +343,7 @@ class Lists:
                 told = [
                     opened(message, ReaderMessage)
                     for message in snapshots.latest(self._bus, stream, names)
+                    if damaged or is_whole(message)
                 ]
                 for reader in sorted(told, key=lambda reader: reader.name):
                     if reader.row is not None:

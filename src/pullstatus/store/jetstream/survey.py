@@ -134,7 +134,7 @@ class Survey:
 
     def _sum_up(self, changed: Mapping[int, ApplicationStanding]) -> None:
         """Sum up what has changed."""
-        found = list(self._lists.readers_of(changed))
+        found = list(self._lists.readers_of(changed, damaged=False))  # its own pulls are told
         for sdkappid in changed:
             self._taken_ms.pop(sdkappid, None)
         for reader in found:
