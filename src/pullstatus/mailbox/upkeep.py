@@ -40,7 +40,8 @@ async def clean_up(
         for row in await store.backlog():
             if row.mailbox.parked:
                 old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
-                expired += await store.discard(old)
+                with contextlib.suppress(StoreDamaged):  # its own calls are told
+                    expired += await store.discard(old)
     await store.purge(left_before_ms=max(0, now_ms - int(retention_days * DAY_MS)))
     # A whole day: it is noted once in it.
     before_ms = (now_ms // DAY_MS - limits.TALLIES_DAYS) * DAY_MS

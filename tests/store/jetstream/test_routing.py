@@ -14,10 +14,20 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pullstatus.errors import OutcomeUnknown, PullstatusError, SettingChanged, StoreUnavailable
+from pullstatus.errors import (
+    OutcomeUnknown,
+    PullstatusError,
+    SettingChanged,
+    StoreDamaged,
+    StoreUnavailable,
+)
+from pullstatus.mailbox.upkeep import clean_up
+from pullstatus.records.hours import DAY_MS
 from pullstatus.store import (
     Aside,
     Discard,
+    Follow,
+    Followed,
     Mailbox,
     Outcome,
     Park,
@@ -40,7 +50,7 @@ from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.transfer import Migration, Role, Stage
 from pullstatus.store.values import Change
-from tests.store.build import NOW_MS, OTHERS, STATUSES, append, new_act, parked, ticket
+from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, new_act, parked, ticket
 from tests.store.jetstream.lanes import SECRET
 from tests.store.jetstream.memory import MemoryBus
 
@@ -252,6 +262,30 @@ def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> N
     assert server.entries(THEIRS) == [b"0", b"1", b"2"]
     assert server.entries(OTHERS) == [b"read"]
     assert server.entries(STATUSES) == [b"x", b"here"]
+
+
+@pytest.mark.anyio
+async def test_what_goes_to_what_is_damaged_holds_up_nobody_else(bus: MemoryBus) -> None:
+    """Its own mailbox waits until that is mended; retention goes on everywhere else."""
+    server, operation = begun(bus), routed()
+    theirs = LAYOUT.application(OTHERS.sdkappid)
+    newest = bus.last(theirs.stream, theirs.commits)
+    assert newest is not None
+    bus.damage(theirs.stream, newest._replace(data=newest.data[:-1]))
+    assert isinstance(server.do(operation), OutcomeUnknown)
+    server.do(append(REPLIES, [b"old"]))
+    assert server.do(Discard(REPLIES, Outcome.EXPIRED, NOW_MS)) == 1
+    store = await JetStreamStore.open("s", bus, LAYOUT, SECRET, 1, created=False)
+    assert await store.follow(Follow(REPLIES, Followed(), 1, None, []))
+    assert set(due(server)) == {PARKED}
+    with pytest.raises(StoreDamaged, match="cannot arrive before this is mended: message"):
+        await store.discard(Discard(PARKED, Outcome.EXPIRED, NOW_MS))
+    assert await clean_up(store, [], now_ms=NOW_MS + 90 * DAY_MS, retention_days=1) == 0
+    assert [row.purged for row in await store.backlog() if row.mailbox == REPLIES] == [1]
+    bus.damage(theirs.stream, newest)
+    assert await store.purge(left_before_ms=0) == 0
+    assert done(server)
+    await store.close()
 
 
 @pytest.mark.anyio

@@ -196,12 +196,20 @@ class Log:
         return found
 
     def _go_on(self, mailbox: Mailbox) -> None:
-        """Carry to its end what somebody has begun."""
+        """Carry to its end what somebody has begun.
+
+        Raises:
+            Undone: it cannot be now. Where the application is damaged that they go to, with
+                `StoreDamaged`: that does not end by itself, and others are not to wait for it.
+        """
         try:
             self._routes.go_on(mailbox)
         except (Undone, StoreUnavailable, OutcomeUnknown) as error:
             if isinstance(error, StoreFailed):
                 raise
+            cause = error.error if isinstance(error, Undone) else error
+            if isinstance(cause, StoreDamaged):
+                raise Undone(StoreDamaged(_TO_DAMAGED.format(cause))) from error
             raise Undone(StoreUnavailable(_ON_THEIR_WAY)) from error
 
     def tend(self) -> None:
@@ -531,5 +539,6 @@ _ALONE: Final = "what goes to other partitions is committed by itself"
 _ON_THEIR_WAY: Final = (
     "parked items are on their way to another application, which cannot be reached now; try again"
 )
+_TO_DAMAGED: Final = "parked items are on their way, and cannot arrive before this is mended: {}"
 _COLLIDES: Final = "others change the same mailboxes again and again; try again"
 _TOO_MUCH: Final = "more at once than one write can hold; send it in parts"
