@@ -37,7 +37,7 @@ from pullstatus.store import (
     While,
 )
 from pullstatus.store.gathering.log import Undone
-from pullstatus.store.gathering.operations import Changes, Enter, Operation, Purge
+from pullstatus.store.gathering.operations import Changes, Enter, Forget, Operation, Purge, Removed
 from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.engine import JetStreamStore
 from pullstatus.store.jetstream.gate import LaneGate
@@ -50,7 +50,17 @@ from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.transfer import Migration, Role, Stage
 from pullstatus.store.values import Change
-from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, new_act, parked, ticket
+from tests.store.build import (
+    NOW_MS,
+    OTHERS,
+    REPLIES,
+    STATUSES,
+    append,
+    new_act,
+    parked,
+    repeat_key,
+    ticket,
+)
 from tests.store.jetstream.lanes import SECRET
 from tests.store.jetstream.memory import MemoryBus
 
@@ -262,6 +272,85 @@ def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> N
     assert server.entries(THEIRS) == [b"0", b"1", b"2"]
     assert server.entries(OTHERS) == [b"read"]
     assert server.entries(STATUSES) == [b"x", b"here"]
+
+
+def remembered(bus: MemoryBus) -> int:
+    """How many rows there are of what repeats, and what was routed, is known by."""
+    patterns = [(LAYOUT.stream(number), f"s.{number}.*.repeat.*") for number in range(4)]
+    return sum(len(bus.subjects(stream, pattern)) for stream, pattern in patterns)
+
+
+def forget(server: Server, days: int) -> None:
+    """Forget, so many days later, what repeats were known by for three days."""
+    at_ms = NOW_MS + days * DAY_MS
+    for log in server.logs:
+        [answer] = log.commit([Forget(at_ms - 3 * DAY_MS, at_ms, 1000, 60.0)])
+        assert isinstance(answer, Removed)
+        assert not answer.more
+
+
+def test_what_was_routed_is_forgotten_with_the_repeats_around_it(bus: MemoryBus) -> None:
+    """However many of them there are: no row holds up what lies behind it."""
+    server = Server(bus)
+    for number in range(40):
+        items = [b"%d" % each for each in range(4 * number, 4 * number + 4)]
+        server.do(parked(append(STATUSES, []), items))
+        operation = msgspec.structs.replace(routed(), first_seq=4 * number + 1)
+        assert server.do(operation) == 2
+        server.do(append(OTHERS, [b"x"], key=repeat_key(f"{number}")), OTHERS.sdkappid)
+    forget(server, 2)
+    assert remembered(bus) == 3 * 40
+    forget(server, 4)
+    assert remembered(bus) == 0
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_row_stays_while_something_rests_on_it(bus: MemoryBus, spoilt: bool) -> None:
+    """What was stored, and cannot leave for longer than repeats are known, is stored once."""
+    server, operation = begun(bus), routed()
+    bus.overtake = before_write(3, kill)
+    with pytest.raises(Killed):
+        server.logs[LAYOUT.partition(PARKED.sdkappid)].commit([operation])
+    bus.overtake = lambda _stream: None
+    place = LAYOUT.application(PARKED.sdkappid)
+    newest = bus.last(place.stream, place.commits)
+    assert newest is not None
+    if spoilt:  # nobody can tell then what it rests on
+        bus.damage(place.stream, newest._replace(data=newest.data[:-1]))
+    other = Server(bus)
+    forget(other, 25)
+    bus.damage(place.stream, newest)
+    forget(other, 50)
+    assert remembered(bus) == 1
+    other.do(Purge((PARKED,), 0, 100, 1.0))
+    assert done(other)
+    forget(other, 50)
+    assert remembered(bus) == 0
+
+
+def test_who_comes_too_late_for_a_row_stores_nothing(
+    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look at the mailbox and at the other application all of it is done by others."""
+    server, operation = begun(bus), routed()
+    bus.overtake = before_write(2, kill)
+    with pytest.raises(Killed):
+        server.do(operation)
+    bus.overtake = lambda _stream: None
+    late, other = Server(bus), Server(bus)
+    lane = late.logs[LAYOUT.partition(PARKED.sdkappid)]
+
+    def other_lane(partition: int) -> Log:
+        other.do(Purge((PARKED,), 0, 100, 1.0))
+        forget(other, 50)
+        assert remembered(bus) == 0
+        return lane._other(partition)
+
+    monkeypatch.setattr(lane._routes, "_other", other_lane)
+    assert isinstance(late.do(Purge((PARKED,), 0, 100, 1.0)), StoreUnavailable)
+    assert done(server)
+    monkeypatch.undo()
+    assert late.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)) == 1
 
 
 @pytest.mark.anyio

@@ -2,16 +2,20 @@
 
 It lies in order of acceptance, but for clocks that differ, so a step reads what it drops and a
 slice more, however much stays. No commit tells of it: nothing that is young enough to matter goes.
+Of what is on its way between partitions rows matter however old they are: they are passed over.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
+from pullstatus.errors import StoreDamaged
 from pullstatus.store.fingerprints import KEY
 from pullstatus.store.gathering.operations import Forget, Removed
+from pullstatus.store.jetstream import routing
 from pullstatus.store.jetstream.messages import (
     MarkMessage,
     NamesMessage,
@@ -61,7 +65,8 @@ def forget(
     hours = operation.hours_before
     for year in range(year_of(hours) - YEARS, year_of(hours) + 1):
         kinds.append((stream, _Kind(f"{begin}.tally.*.{year}.*", TallyMessage, hours)))
-    turns = deque(_dropped(bus, stream, kind) for stream, kind in kinds)
+    in_use = _InUse(bus, layout, accepted_ms)
+    turns = deque(_dropped(bus, stream, kind, in_use) for stream, kind in kinds)
     turns.append(_dropped_names(bus, stream, layout.names(partition), accepted_ms))
     until_s = clock() + operation.work_s
     count = 0
@@ -77,21 +82,52 @@ def forget(
     return Removed(count, bool(turns))
 
 
-def _dropped(bus: Bus, stream: str, kind: _Kind) -> Iterator[int]:
+class _InUse:
+    """Whether a row is one that what is on its way between partitions rests on; see `routing`."""
+
+    def __init__(self, bus: Bus, layout: Layout, young_ms: int) -> None:
+        """Nothing is asked before a row is met that may be one."""
+        self._bus = bus
+        self._layout = layout
+        self._young_ms = young_ms
+
+    def holds(self, message: Message, told: _Held | None) -> bool:
+        """Of a message, and what it tells; None: it is damaged."""
+        row = told if isinstance(told, RepeatMessage) else None
+        if told is not None and (row is None or routing.row_ms(row) is None):
+            return False
+        if self._found is not None:
+            return routing.last_part(message.subject) in self._found
+        return row is not None and row.at_ms >= self._young_ms
+
+    @cached_property
+    def _found(self) -> set[str] | None:
+        """None: a mailbox that something is on its way out of is damaged."""
+        try:
+            return routing.rows_in_use(self._bus, self._layout)
+        except StoreDamaged:
+            return None
+
+
+def _dropped(bus: Bus, stream: str, kind: _Kind, in_use: _InUse) -> Iterator[int]:
     """Drops some each time, and tells how many."""
     at = 1
     while messages := bus.following(stream, kind.subjects, at, count=_SLICE, leader=True):
-        count = 0
+        count, any_old = 0, False
         age = kind.young
         for message in reversed(messages):  # one that is damaged is as old as the one behind it
             things = 1
-            if is_whole(message):
-                age, things = _age_of(opened(message, kind.held))
-            if age < kind.young:
+            told = opened(message, kind.held) if is_whole(message) else None
+            if told is not None:
+                age, things = _age_of(told)
+            if age >= kind.young:
+                continue
+            any_old = True
+            if not in_use.holds(message, told):
                 # Not what was written to the same subject since.
                 bus.purge(stream, message.subject, below=message.sequence + 1)
                 count += things
-        if not count:
+        if not any_old:
             return
         yield count
         at = messages[-1].sequence + 1
@@ -142,4 +178,6 @@ def _age_of(told: _Held) -> tuple[int, int]:
         return max(told.hours, default=0), len(told.hours)
     if isinstance(told, PrintsMessage):
         return told.at_ms, len(told.keys) // KEY.size
+    if isinstance(told, RepeatMessage) and (begun_ms := routing.row_ms(told)) is not None:
+        return begun_ms, 1
     return told.at_ms, 1

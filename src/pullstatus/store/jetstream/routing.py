@@ -10,6 +10,9 @@
 Each step is one write, and is found done by whoever takes it again. So whoever comes next to such a
 mailbox goes on with what somebody began, who may be dead or busy: every item leaves once, and is
 stored once where it goes.
+
+The rows stay as long as repeats are known, and until the mailbox says no more. Who finds none asks
+the mailbox once more before it stores: what has left meanwhile has been stored.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ from pullstatus.records.hours import DAY_MS
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Answer, Erase, Operation, Purge
 from pullstatus.store.jetstream.asked import Asked, Group
+from pullstatus.store.jetstream.messages import Commit, RepeatMessage, opened
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import JetTables
+from pullstatus.store.jetstream.wire import Bus
+from pullstatus.store.texts import encoded
 from pullstatus.store.values import Append, Discard, Mailbox, Park, RepeatKey, Unpark, While
 from pullstatus.store.verbs import acts
 from pullstatus.store.verbs.conditions import refuses
@@ -34,11 +40,40 @@ from pullstatus.store.verbs.parking import append_new, has_changed, park, unpark
 from pullstatus.store.verbs.tables import Recalled
 
 SCOPE: Final = "\x00route"
-KEPT_MS: Final = 30 * DAY_MS  # for longer than repeats, which may be forgotten in the middle
+KEPT_MS: Final = 30 * DAY_MS  # rows tell a later time: by that alone older versions forget them
 REFUSED: Final = -1
 _NO_BOUND: Final = (1 << 62) - 1
+_SCOPE: Final = encoded(SCOPE)
 
 T = TypeVar("T")
+
+
+def row_ms(row: RepeatMessage) -> int | None:
+    """When what a row tells was begun, if it is one of these rows."""
+    return row.at_ms - KEPT_MS if row.scope == _SCOPE else None
+
+
+def rows_in_use(bus: Bus, layout: Layout) -> set[str]:
+    """The last parts of the subjects of the rows of all that is on its way now.
+
+    Raises:
+        StoreUnavailable, StoreDamaged: what is cannot be learned.
+    """
+    found: set[str] = set()
+    for partition in range(layout.partitions):
+        stream = layout.stream(partition)
+        for subject in bus.subjects(stream, f"{layout.name}.{partition}.*.*.route"):
+            place = layout.application(int(subject.split(".")[2]))
+            newest = bus.last(stream, place.commits, leader=True)
+            for box in opened(newest, Commit).boxes if newest else ():
+                if box.routing:
+                    found.add(last_part(place.repeat(SCOPE, box.routing.hex())))
+    return found
+
+
+def last_part(subject: str) -> str:
+    """What a row of one application has the same as that of another."""
+    return subject.rpartition(".")[2]
 
 
 class Pending(Exception):
@@ -232,10 +267,15 @@ def _store(
 
     Args:
         obeys: it is refused if what it rests on has changed.
+
+    Raises:
+        StoreUnavailable: others have stored it so long ago that it is forgotten.
     """
     known = tables.recall(sdkappid, _key(ident))
     if known is not None:
         return known.accepted
+    if tables.routing_now(operation.mailbox) != ident:
+        raise StoreUnavailable("parked items have arrived meanwhile; try again")
     count = 0
     if obeys and refuses(tables, *_conditions(parts)) is not None:
         count = REFUSED

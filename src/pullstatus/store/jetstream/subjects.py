@@ -15,7 +15,7 @@ does to it. What is of no application lies in a stream of its own.
               NAME.P.APP.KIND.array.FIRST.INDEX.PART    a part of an array of one
               NAME.P.APP.tally.SERIES.YEAR.DAY          what was counted in the hours of a day
               NAME.P.APP.key.HASH           what a pull key got
-              NAME.P.APP.repeat.HASH        what a batch was answered
+              NAME.P.APP.repeat.HASH        what a batch was answered, or a route came to
               NAME.P.APP.print.HOUR         fingerprints of records of one hour
               NAME.P.APP.once.HASH          what must not come twice
               NAME.P.begin                  what first commits of applications rest on

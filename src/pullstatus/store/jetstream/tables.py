@@ -884,6 +884,13 @@ class JetTables:
         box = self._draft(mailbox.sdkappid).boxes.get(mailbox.holds)
         return b"" if box is None else box.routing
 
+    def routing_now(self, mailbox: Mailbox) -> bytes:
+        """The same of a mailbox of any partition, as its leader says now."""
+        place = self._layout.application(mailbox.sdkappid)
+        newest = self._bus.last(place.stream, place.commits, leader=True)
+        boxes = opened(newest, Commit).boxes if newest else ()
+        return next((box.routing for box in boxes if box.kind == mailbox.holds), b"")
+
     def route(self, state: State) -> bytes:
         """What is on its way, as it was put."""
         draft, kind = self._of(state)
