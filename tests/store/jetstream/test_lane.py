@@ -19,6 +19,7 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Release, While
+from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.jetstream import log as lane
@@ -396,6 +397,21 @@ def test_fingerprints_of_many_records_lie_in_several_messages(
 
 
 # --- answers that get lost ------------------------------------------------------------------------
+
+
+def test_what_is_too_much_for_one_answer_is_refused_alone(bus: MemoryBus, one: Process) -> None:
+    """What others ask in the same group is done."""
+    one.do(append(OTHERS, records(1)))
+    hours = [3600 * number for number in range(1100)]
+    told = Committer(Process(bus).log).commit(
+        [pull(OTHERS, 1), fingerprinted(STATUSES, records(1100), hours), append(STATUSES, [b"x"])]
+    )
+    page, refusal, count = told.answers
+    assert isinstance(page, Page)
+    assert page.count == 1
+    assert isinstance(refusal, StoreUnavailable)
+    assert "send it in parts" in str(refusal)
+    assert count == 1
 
 
 def test_a_write_whose_answer_is_lost_is_done_once(bus: MemoryBus, one: Process) -> None:

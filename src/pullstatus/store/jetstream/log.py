@@ -165,6 +165,8 @@ class Log:
                 if not self._renew(asked.by):
                     final = error if isinstance(error, Unproven) else StoreDamaged(str(error))
                     raise Undone(final) from error
+            except snapshots.TooMuch as error:  # others of the group need not wait for it
+                raise Undone(error) from error
             except WorldError as error:
                 if isinstance(error, OutcomeUnknown):
                     self._forget(asked.by)

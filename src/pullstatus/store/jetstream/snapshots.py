@@ -21,6 +21,13 @@ FEW: Final = 3
 _PATTERN_MAX: Final = 65  # subjects that a pattern stands for at most: readers of a mailbox
 
 
+class TooMuch(StoreUnavailable):
+    """What is asked of one application is more than one answer has."""
+
+    def __init__(self) -> None:
+        super().__init__("more at once than one answer of the store can hold; send it in parts")
+
+
 class Snapshot(NamedTuple):
     """The newest commit of a place, if there is any, and rows as it has left them, by subject."""
 
@@ -37,10 +44,10 @@ def snapshot(bus: Bus, place: Place, subjects: Sequence[str], at_least: int = 0)
     """Rows of a place with their commit, which is of this sequence or newer.
 
     Raises:
-        StoreUnavailable: they are more than one answer has.
+        TooMuch: they are more than one answer has.
     """
     if sum(map(_weight, subjects)) >= SUBJECTS_MAX:
-        raise StoreUnavailable("more at once than one answer can hold; ask for it in parts")
+        raise TooMuch
     found = bus.lasts(place.stream, [place.commits, *subjects], at_least=at_least)
     return Snapshot(found.pop(place.commits, None), found)
 
@@ -51,6 +58,9 @@ def snapshots(
     """The same of several places of a stream, many at once; each with what it must be at least.
 
     None of these subjects is a pattern.
+
+    Raises:
+        TooMuch: those of one place are more than one answer has.
     """
     batch: list[tuple[Place, Sequence[str], int]] = []
     room = SUBJECTS_MAX
@@ -70,7 +80,7 @@ def _batch(
 ) -> Iterator[tuple[Place, Snapshot]]:
     wanted = [subject for place, subjects, _ in batch for subject in (place.commits, *subjects)]
     if len(wanted) > SUBJECTS_MAX:
-        raise StoreUnavailable("more at once than one answer can hold; ask for it in parts")
+        raise TooMuch
     stream, least = batch[0][0].stream, max(at_least for _, _, at_least in batch)
     found = bus.lasts(stream, wanted, at_least=least)
     for place, subjects, _ in batch:
