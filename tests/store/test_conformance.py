@@ -1112,6 +1112,25 @@ async def test_what_left_is_removed_of_one_application_only(store: Store) -> Non
     assert [page.count for page in await drain(store, STATUSES)] == [10]
 
 
+async def test_the_rest_of_what_is_removed_of_an_application_is_of_nothing_that_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else writes here, so there is nothing to wait for."""
+    monkeypatch.setattr("pullstatus.store.jetstream.engine.AGE_S", 0.0)
+    for mailbox in (STATUSES, REPLIES, OTHERS):
+        await store.append(append(mailbox, records(30)))
+        await store.pull(pull(mailbox, 10, key=f"{mailbox.holds}"))
+    assert await purge(store, left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid) == 20
+    again = await store.pull(pull(REPLIES, 10, key="b"))
+    await store.purge_rest(STATUSES.sdkappid)
+    await store.purge_rest(4711)
+    assert await journal_of(store, STATUSES) == []
+    assert [row.key for row in await journal_of(store, REPLIES)] == ["b"]
+    assert (await store.pull(pull(REPLIES, 10, key="b"))).data == again.data
+    assert len(await journal_of(store, OTHERS)) == 1
+    assert [page.count for page in await drain(store, STATUSES)] == [20]
+
+
 async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
     """Entries and journal before a time, never what waits; numbers and counts go on."""
     entries = records(450)

@@ -35,7 +35,8 @@ async def erase_application(
     """Remove all that is stored of an application's records until now, whoever owned its number.
 
     It may exist or not, and is let alone itself; what comes meanwhile stays. One that was cut off
-    is finished by calling this again. The files are then to be written anew: see `traces`.
+    is finished by calling this again. The files are then to be written anew: see `traces`. It takes
+    as long as `Store.purge_rest`.
 
     Args:
         follow: has all that the application was sent until now counted: see `mailbox.following`.
@@ -51,6 +52,7 @@ async def erase_application(
         waiting = await let_go(store, sdkappid, by=by, act=act)
         await follow()  # what is not is not removed
         removed = await store.purge(left_before_ms=by.now_ms + 1, sdkappid=sdkappid)
+        await store.purge_rest(sdkappid)
     return Erased(waiting, removed)
 
 

@@ -52,8 +52,9 @@ def erase(
 
     What waits, what is parked, and what was handed out and is still kept: records, and of an
     application also who took them. The application stays, and so do its counts. A page that comes
-    again comes without what was erased. What was cut off is finished by calling this again. Backups
-    keep what they hold.
+    again comes without what was erased. What was cut off is finished by calling this again. In a
+    cluster, --sdkappid takes a minute more: who took records is told by what servers may need until
+    then. Backups keep what they hold.
     """
     if (sdkappid is None) == (number is None):
         raise click.UsageError("give --sdkappid or --number, and not both")
@@ -85,9 +86,10 @@ def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool)
     async def work(store: Store) -> tuple[Erased, bool]:
         by = acting(reason)
         follower = Follower(store, by.random_hex)
-        erased = await apps.erase_application(
-            store, sdkappid, by=by, follow=partial(follower.follow, sdkappid)
-        )
+        with progress("erasing"):
+            erased = await apps.erase_application(
+                store, sdkappid, by=by, follow=partial(follower.follow, sdkappid)
+            )
         return erased, await leaves_traces(store, store_url)
 
     erased, traces = with_store(store_url, work)

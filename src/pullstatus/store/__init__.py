@@ -380,6 +380,13 @@ class Store(Protocol):
         """
         ...
 
+    async def purge_rest(self, sdkappid: int) -> None:
+        """Remove what `purge` of an application had to leave for a while; waits until it may be.
+
+        That is a minute in a cluster, and nothing elsewhere. One that was cut off is done again.
+        """
+        ...
+
     def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """What operators did, in order or backwards, each act chained to the one before.
 

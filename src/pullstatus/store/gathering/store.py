@@ -189,6 +189,10 @@ class GatheredStore(ABC):
                 await self._pause(pace)
         return total
 
+    async def purge_rest(self, sdkappid: int) -> None:
+        """See `Store.purge_rest`. An embedded store, or a database, leaves nothing."""
+        del sdkappid
+
     async def follow(self, operation: Follow) -> bool:
         """See `Store.follow`. Not refused when `append` is: what is to be removed waits for it."""
         return await self._writer.submit(operation)

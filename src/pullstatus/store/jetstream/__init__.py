@@ -169,7 +169,11 @@ async def begin_epoch(url: str, act: Act) -> int:
 
 
 async def rewrite(url: str, *, serving: bool) -> None:
-    """See `rewrite_store`. What is erased or replaced was written over by the nodes at once."""
+    """See `rewrite_store`. Nodes do that by themselves, in time; nobody can tell them to.
+
+    They write over what was erased in a chunk, and what a setting was, at once; the rest when they
+    compact a file.
+    """
     del serving
     await asyncio.to_thread(_prove, url)
 

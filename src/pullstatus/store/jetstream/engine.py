@@ -23,6 +23,7 @@ from pullstatus.store.gathering.shared import SharedStore
 from pullstatus.store.gathering.store import STEP_REMOVED
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream.ages import AGE_S
 from pullstatus.store.jetstream.derived import Derived
 from pullstatus.store.jetstream.filling import Filling
 from pullstatus.store.jetstream.gate import LaneGate
@@ -258,6 +259,26 @@ class JetStreamStore(SharedStore):
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
+
+    async def purge_rest(self, sdkappid: int) -> None:
+        """See `Store.purge_rest`.
+
+        The journal lies in commits, and whoever does not know what came of his own looks for it: so
+        those stay that are too young; see `ages`. No step of retention comes again for these.
+        """
+        stream = self._layout.application(sdkappid).stream
+        reached = await asyncio.to_thread(self._bus.newest, stream)
+        await asyncio.sleep(AGE_S)
+        await asyncio.to_thread(self._purge_rest, sdkappid, reached)
+
+    def _purge_rest(self, sdkappid: int, reached: int) -> None:
+        standing = self._lists.standing(sdkappid)
+        if standing is None:
+            return
+        place, rows_at = standing.place, [box.rows_at for box in standing.boxes]
+        below = min([reached + 1, standing.newest, *rows_at])
+        for subject in (place.keys, place.commits):
+            self._bus.purge(place.stream, subject, below=below)
 
     # -- becoming another ------------------------------------------------------------------------
 

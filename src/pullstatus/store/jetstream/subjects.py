@@ -123,6 +123,11 @@ class Place(NamedTuple):
         """What a pull key got."""
         return f"{self.prefix}.key.{hashed(pull_key)}"
 
+    @property
+    def keys(self) -> str:
+        """What all pull keys got."""
+        return f"{self.prefix}.key.*"
+
     def repeat(self, scope: str, key: str) -> str:
         """What a batch was answered."""
         return f"{self.prefix}.repeat.{hashed(scope, key)}"

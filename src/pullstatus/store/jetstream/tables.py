@@ -1199,7 +1199,7 @@ class JetTables:
         """
         below = min([here, self._ages.below(), *(box.rows_at for box in draft.commit().boxes)])
         place = draft.place
-        for subject in (place.commits, f"{place.prefix}.key.*"):
+        for subject in (place.commits, place.keys):
             self._bus.purge(place.stream, subject, below=below)
 
     def remove_aside(self, state: State, through: int) -> None:
