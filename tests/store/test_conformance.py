@@ -1188,6 +1188,21 @@ async def test_entries_are_found_by_what_they_hold(store: Store) -> None:
     assert wanted
 
 
+async def test_records_of_very_many_hours_are_stored_once(store: Store) -> None:
+    """A gateway sends what it has kept for weeks."""
+    numbers = [3600 * number for number in range(1100)]
+    sent = fingerprinted(STATUSES, records(1100), numbers)
+    assert await store.append(sent) == 1100
+    assert await store.append(sent) == 0
+    beside = parked(sent, items := records(1100), 2000, 1_000_000)
+    prints = fingerprinted(STATUSES, items, numbers, scope="aside").fingerprints
+    aside = msgspec.structs.replace(beside, fingerprints=prints)
+    assert await store.park(aside) == PutAside(0, 1100, 0)
+    assert await store.park(aside) == PutAside(0, 0, 0)
+    assert [entry.data async for entry in store.entries(STATUSES)] == sent.entries
+    assert [entry.data async for entry in store.entries(PARKED)] == items
+
+
 # --- forgetting -----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@
                 `settings` is the one of what is of no application
     snapshots   rows with the commit that they are of, and what lies in order; `chunks` those of a
                 mailbox; `proven` asks all nodes for what one has damaged
-    routing     what takes parked items to an application of another partition, in several writes
+    routing     what takes parked items to an application of another partition, in several writes;
+                `spread` parts records of very many hours
     engine      `JetStreamStore`: a lane for each partition behind one writer (`lanes`), and what is
                 listed (`lists`) or was derived (`derived`); `audit` is the proof
     survey      how all applications stand, brought up to date by what was committed; `looks` are

@@ -8,11 +8,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from pullstatus.errors import StoreDamaged, StoreRefused, StoreUnavailable, WorldError
+from pullstatus.errors import (
+    OutcomeUnknown,
+    SettingChanged,
+    StoreDamaged,
+    StoreRefused,
+    StoreUnavailable,
+    WorldError,
+)
 from pullstatus.store import transfer
 from pullstatus.store.gate import check_open
 from pullstatus.store.gathering.committer import Committer
@@ -23,6 +30,7 @@ from pullstatus.store.gathering.shared import SharedStore
 from pullstatus.store.gathering.store import STEP_REMOVED
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream import spread
 from pullstatus.store.jetstream.ages import AGE_S
 from pullstatus.store.jetstream.derived import Derived
 from pullstatus.store.jetstream.filling import Filling
@@ -50,6 +58,7 @@ from pullstatus.store.values import (
     Act,
     ActRow,
     Again,
+    Append,
     Backlog,
     Engine,
     Entry,
@@ -59,7 +68,9 @@ from pullstatus.store.values import (
     Named,
     Noted,
     Page,
+    Park,
     Pull,
+    PutAside,
     ReaderState,
     Run,
     Setting,
@@ -76,6 +87,10 @@ SEALS_MAX: Final = 10  # others begin to route items only now and then
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
 DOWN_S: Final = 0.5  # how long who waits for what streams say may not know that one is down
 NAMES_S: Final = 5.0  # that who asks for names waits for the first look, which reads 72 hours
+
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 class _Watched:
@@ -182,6 +197,21 @@ class JetStreamStore(SharedStore):
 
     def _check_room(self) -> None:
         """Each lane has a stream of its own: see `Lanes.submit`."""
+
+    async def append(self, operation: Append, gone: Gone | None = None) -> int:
+        """See `Store.append`. Records of very many hours are stored in several commits.
+
+        Raises:
+            OutcomeUnknown: some of these were not done; sent again, the rest is stored.
+        """
+        parts = spread.appends_of(operation)
+        return sum(await _in_turn(super().append, parts, gone))
+
+    async def park(self, operation: Park, gone: Gone | None = None) -> PutAside:
+        """See `Store.park`, and `append`."""
+        found = await _in_turn(super().park, spread.parks_of(operation), gone)
+        counts = zip(*[(each.records, each.items, each.expired) for each in found], strict=True)
+        return PutAside(*map(sum, counts))
 
     async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """See `Store.pull`. One that leaves no trace looks first, unless something waits anyway."""
@@ -537,6 +567,23 @@ class JetStreamStore(SharedStore):
         self._watchdog.end()
         await asyncio.to_thread(self._bus.close)
         await asyncio.to_thread(self._watchdog.close)
+
+
+async def _in_turn(
+    store: Callable[[P, Gone | None], Awaitable[R]], parts: Sequence[P], gone: Gone | None
+) -> list[R]:
+    """Have all parts of an operation done; what each is answered."""
+    found: list[R] = []
+    for part in parts:
+        try:
+            found.append(await store(part, gone))
+        except StoreUnavailable as error:
+            if not found or isinstance(error, SettingChanged):  # then it is tried again at once
+                raise
+            raise OutcomeUnknown(
+                f"a part of it is stored; send all of it again: {error}"
+            ) from error
+    return found
 
 
 def _waits(standing: ApplicationStanding | None, mailbox: Mailbox) -> bool:
