@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pullstatus.errors import StoreRefused, StoreSealed
+from pullstatus.errors import OutcomeUnknown, StoreRefused, StoreSealed, StoreUnavailable
 from pullstatus.store import Change
 from pullstatus.store.gathering.operations import Changes, Enter, Operation, Replace
 from pullstatus.store.transfer import Mark, Migration, Role, Stage, Standing
@@ -69,6 +69,22 @@ def test_who_has_heard_of_nothing_is_refused(
     assert isinstance(said(other, write()), StoreSealed)
     assert enter(one, None, SEALED)
     assert other.do(append(STATUSES, records(1))) == 1
+
+
+def test_what_is_said_by_half_is_no_refusal(
+    bus: MemoryBus, one: Process, other: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.do(append(STATUSES, records(1)))
+
+    def fails(_number: int) -> None:
+        raise StoreUnavailable("no node leads the stream")
+
+    monkeypatch.setattr(one.gate, "_fence", fails)
+    with pytest.raises(OutcomeUnknown, match="no node leads"):
+        enter(one, SEALED)
+    other.gate.settle()
+    assert other.gate.found == SEALED
+    assert isinstance(said(other, append(STATUSES, records(1))), StoreSealed)
 
 
 def test_settings_are_refused_and_make_no_way_for_anybody(one: Process, other: Process) -> None:

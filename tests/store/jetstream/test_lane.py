@@ -6,6 +6,7 @@ Each of these tests was seen to fail with the rule broken that it is about.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable
 
@@ -23,7 +24,9 @@ from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.jetstream import log as lane
+from pullstatus.store.jetstream import settings
 from pullstatus.store.jetstream.ages import AGE_S
+from pullstatus.store.jetstream.messages import SettingMessage, opened
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -40,7 +43,7 @@ from tests.store.build import (
     records,
     repeat_key,
 )
-from tests.store.jetstream.lanes import COMMON, PARTITION, Clock, Process, cluster
+from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 
 SETTING = f"application/{STATUSES.sdkappid}"
@@ -539,6 +542,50 @@ def test_who_changes_a_setting_and_dies_leaves_nobody_with_the_former_one(
         other.change(SETTING, b"2")
     assert isinstance(one.do(resting(revision)), SettingChanged)
     assert one.do(resting(one.revision(SETTING))) == 1
+
+
+def values_of(bus: MemoryBus, name: str) -> list[bytes | None]:
+    """All that the stream still holds of a setting."""
+    rows = bus.following(COMMON, LAYOUT.common.setting(name), 1, count=9, leader=True)
+    return [opened(row, SettingMessage).value for row in rows]
+
+
+@pytest.mark.parametrize("broken", ["delete", "purge", "fence"])
+@pytest.mark.parametrize("end", ["tend", "close"])
+def test_what_fails_behind_a_change_is_no_refusal_of_it(
+    bus: MemoryBus, one: Process, broken: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on record: the former value, which may be a secret, goes as soon as that can be."""
+    revision = one.change(SETTING, b"1")
+    fence, calls = one.settings._fence, itertools.count()
+
+    def fails(*_args: object, **_kwargs: object) -> int:
+        raise StoreUnavailable("no node leads the stream")
+
+    def second_fails(sdkappid: int, revision: int) -> None:
+        if next(calls) % 2:
+            fails()
+        fence(sdkappid, revision)
+
+    with monkeypatch.context() as patch:
+        if broken == "fence":
+            patch.setattr(one.settings, "_fence", second_fails)
+        else:
+            patch.setattr(bus, broken, fails)
+        for value in (b"2", b"3"):
+            assert one.change(SETTING, value) > revision
+    assert values_of(bus, SETTING)[-1] == b"3"
+    assert isinstance(one.do(resting(revision)), SettingChanged)
+    bus.asked.clear()
+    if end == "tend":
+        assert one.settings.due_in_s() <= settings.AGAIN_S
+        one.clock.now_s += settings.AGAIN_S
+        one.settings.tend()
+    else:
+        one.settings.close(failed=False)
+    assert values_of(bus, SETTING) == [b"3"]
+    assert bus.asked.count("delete") == 2  # written over, each of them
+    assert one.settings.due_in_s() == math.inf
 
 
 @pytest.mark.parametrize("name", ["a", f"application/{OTHERS.sdkappid}"])

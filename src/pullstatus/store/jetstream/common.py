@@ -7,7 +7,7 @@ it was as that commit had left it, or the write is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,12 +32,24 @@ from pullstatus.store.values import Act, Noted
 T = TypeVar("T", bound=Value)
 
 
+class Former(NamedTuple):
+    """What a subject held before it was written anew.
+
+    Attributes:
+        secret: the sequence of a message that may hold a secret; 0: none does.
+    """
+
+    subject: str
+    secret: int
+
+
 class CommonTables:
     """The rows of one group; see `verbs.tables` for what each method does.
 
     Attributes:
         changed: names of settings that are to be written.
-        marked: subjects of marks that were written, each with the sequence of the commit before.
+        replaced: what is to be removed now that something else stands there, each with the
+            sequence below which that is; see `remove_former`.
     """
 
     def __init__(self, bus: Bus, place: Place, new_op: Callable[[], bytes]) -> None:
@@ -50,7 +62,7 @@ class CommonTables:
         self._values: dict[str, Value] = {}
         self._former: dict[str, int] = {}
         self.changed: list[str] = []
-        self.marked: dict[str, int] = {}
+        self.replaced: dict[Former, int] = {}
 
     def commit(self) -> CommonCommit:
         """How it stands."""
@@ -67,7 +79,7 @@ class CommonTables:
         return bool(self._values)
 
     def write(self) -> None:
-        """Commit what is to be written, and begin anew.
+        """Commit what is to be written, and begin anew; what it was before is there still.
 
         Raises:
             Stale: somebody else was faster.
@@ -79,12 +91,9 @@ class CommonTables:
         puts.append(Put(subject, sealed(op, subject, commit), sequence))
         written = self._bus.write(self._place.stream, puts, op)
         for name in self._values:
-            if name.startswith(self._place.setting("")):  # what it was before may be a secret
-                if former := self._former.get(name):
-                    self._bus.delete(self._place.stream, former)  # written over
-                self._bus.purge(self._place.stream, name, below=sequence + 1)
-            elif name.startswith(self._place.mark("")):
-                self.marked[name] = sequence
+            if former := self._former.get(name):
+                secret = former if name.startswith(self._place.setting("")) else 0
+                self.replaced[Former(name, secret)] = sequence + 1
         self._values.clear()
         self.changed.clear()
         self._before = (written, commit)
@@ -172,6 +181,13 @@ class CommonTables:
         found = self._value(subject, MarkMessage)
         if found is not None and found.at_ms:
             self._values[subject] = MarkMessage(encoded(name), 0, b"")
+
+
+def remove_former(bus: Bus, place: Place, former: Former, below: int) -> None:
+    """Remove what a subject held before; the same again finds nothing."""
+    if former.secret:
+        bus.delete(place.stream, former.secret)  # written over
+    bus.purge(place.stream, former.subject, below=below)
 
 
 def settings_of(

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pullstatus.errors import StoreRefused, StoreSealed
+from pullstatus.errors import OutcomeUnknown, StoreRefused, StoreSealed, StoreUnavailable
 from pullstatus.store.gate import Gate, decoded, encoded
 from pullstatus.store.gathering.operations import Enter
 from pullstatus.store.jetstream import commits
@@ -83,6 +83,9 @@ class LaneGate(Gate):
         """Say how this store takes part from now on, if it does as expected.
 
         All commits obey it on return, if it says that nothing more is to be done.
+
+        Raises:
+            OutcomeUnknown: it is said, and not every commit obeys it yet: `settle` goes on.
         """
         while True:
             common = self._common()
@@ -104,7 +107,10 @@ class LaneGate(Gate):
             if operation.act is not None:
                 record(common, operation.act)
             if self._written(common):
-                self.settle()
+                try:
+                    self.settle()
+                except StoreUnavailable as error:
+                    raise OutcomeUnknown(_HALF_SAID.format(error)) from error
                 return True
 
     def settle(self) -> None:
@@ -192,3 +198,6 @@ class LaneGate(Gate):
         self.found = decoded(told.state)
         self._filler = told.filler
         self.number = told.number
+
+
+_HALF_SAID: Final = "the store says so from now on, but not all of it has heard yet; try again: {}"

@@ -8,6 +8,7 @@ between nothing is left but a fence, behind which settings are asked for by each
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
@@ -28,7 +29,7 @@ from pullstatus.store.gathering.operations import Answer, Changes, Enter, Mark, 
 from pullstatus.store.jetstream import commits
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.commits import NewOp, Written
-from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.common import CommonTables, Former, remove_former
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.log import COLLISIONS_MAX, PAUSE_S
 from pullstatus.store.jetstream.messages import Commit
@@ -38,6 +39,7 @@ from pullstatus.store.values import setting_owner
 from pullstatus.store.verbs import upkeep
 
 TIDY_S: Final = 60.0
+AGAIN_S: Final = 5.0  # behind a failure, until former values are to be removed again
 GATE_S: Final = 1.0
 """Between two looks at whether the store is elsewhere; a lane that is asked knows anyway."""
 
@@ -71,7 +73,7 @@ class SettingLog:
         self._moving = moving
         self._gate_due_s = 0.0
         self._ages = Ages(clock)
-        self._marked: dict[str, int] = {}
+        self._replaced: dict[Former, int] = {}
         self._tidy_due_s = clock() + TIDY_S
         self._commits = self._operations = 0
         self._commit_s = 0.0
@@ -121,10 +123,22 @@ class SettingLog:
         for owner in sorted(owners):
             self._fence(owner, revision)
         common.write()
-        for owner in sorted(owners):
-            self._fence(owner, revision)
         self._ages.see(common.commit().previous)
-        self._marked |= common.marked
+        self._replaced |= common.replaced
+        try:
+            for owner in sorted(owners):
+                self._fence(owner, revision)
+            self._remove_secrets()
+        except Exception:  # noqa: BLE001 - it is committed: whatever this is, nobody may do it again
+            self._tidy_due_s = min(self._tidy_due_s, self._clock() + AGAIN_S)
+
+    def _remove_secrets(self) -> None:
+        for former in [each for each in self._replaced if each.secret]:
+            self._remove_former(former)
+
+    def _remove_former(self, former: Former) -> None:
+        remove_former(self._bus, self._layout.common, former, self._replaced[former])
+        del self._replaced[former]
 
     def _fence(self, sdkappid: int, revision: int) -> None:
         """Commit to an application that settings are to be known so far.
@@ -154,9 +168,8 @@ class SettingLog:
             return
         self._tidy_due_s = now_s + TIDY_S
         place = self._layout.common
-        marked, self._marked = self._marked, {}
-        for subject, before in marked.items():
-            self._bus.purge(place.stream, subject, below=before + 1)
+        for former in list(self._replaced):
+            self._remove_former(former)
         if below := self._ages.below():
             self._bus.purge(place.stream, place.commits, below=below)
 
@@ -172,7 +185,7 @@ class SettingLog:
 
     def due_in_s(self) -> float:
         """See `Log.due_in_s`."""
-        return max(0.0, self._tidy_due_s - self._clock()) if self._marked else math.inf
+        return max(0.0, self._tidy_due_s - self._clock()) if self._replaced else math.inf
 
     def has_room(self) -> bool:
         """See `Log.has_room`."""
@@ -195,7 +208,10 @@ class SettingLog:
         return isinstance(error, StoreFailed | StoreMovedOn)
 
     def close(self, *, failed: bool) -> None:
-        """Nothing of it is here."""
+        """Remove once more what was a secret and is still there."""
+        if not failed:
+            with contextlib.suppress(WorldError):
+                self._remove_secrets()
 
 
 def _carry_out(common: CommonTables, operation: Operation) -> Answer:
