@@ -18,6 +18,18 @@ Change = Callable[[Commit], tuple[Sequence[Written], Commit] | None]
 subject, and that commit; None: nothing is to be done."""
 
 
+class Newer(Stale):
+    """The store has said something else of a migration since.
+
+    Attributes:
+        number: of the gate, which a commit knows of.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def guard(bus: Bus, layout: Layout, partition: int) -> tuple[int, int]:
     """What first commits of a partition rest on: its sequence, and number of the gate."""
     found = bus.last(layout.stream(partition), layout.guard(partition), leader=True)
@@ -35,7 +47,7 @@ def commit(
         gate: number up to which the caller knows what the store says of a migration.
 
     Raises:
-        Stale: the store has said something else since; nothing was written.
+        Newer: the store has said something else since; nothing was written.
     """
     place = layout.application(sdkappid)
     partition = layout.partition(sdkappid)
@@ -44,7 +56,7 @@ def commit(
         told = Commit(0, 0, []) if found is None else opened(found, Commit)
         sequence = 0 if found is None else found.sequence
         if told.gate > gate:
-            raise Stale
+            raise Newer(told.gate)
         due = change(Commit(sequence, told.fence, told.boxes, gate=told.gate))
         if due is None:
             return 0
@@ -54,7 +66,7 @@ def commit(
         if not sequence:
             last, number = guard(bus, layout, partition)
             if number > gate:
-                raise Stale
+                raise Newer(number)
             subject = layout.guard(partition)
             puts.append(Put(subject, sealed(op, subject, GuardMessage(number)), last))
         puts += [Put(subject, sealed(op, subject, value)) for subject, value in values]

@@ -47,10 +47,12 @@ def mark_waiting(bus: Bus, layout: Layout, act: Act) -> None:
 
     Raises:
         StoreRefused: the store is not to be used.
+        StoreUnavailable: somebody has begun to move it.
     """
     new_op = Tickets(os.urandom)
+    check_open(LaneGate(bus, layout, new_op).found, server=True)
+    _pass_numbers(bus, layout, new_op)
     gate = LaneGate(bus, layout, new_op)
-    check_open(gate.found, server=True)
     gate.admit(gate.number)
     act_id = _recorded(bus, layout, act, new_op)
     for sdkappid in Lists(bus, layout).applications():
@@ -69,7 +71,29 @@ def mark_waiting(bus: Bus, layout: Layout, act: Act) -> None:
                     )
             return (due, told) if due else None
 
-        commits.commit(bus, layout, sdkappid, new_op, gate.number, marked)
+        try:
+            commits.commit(bus, layout, sdkappid, new_op, gate.number, marked)
+        except Stale:
+            raise StoreUnavailable(
+                "somebody has just begun to move the store; look first"
+            ) from None
+
+
+def _pass_numbers(bus: Bus, layout: Layout, new_op: NewOp) -> None:
+    """Have the gate's number behind all that commits know of: it may lie in the older stream."""
+    numbers = [standing.gate for standing in Lists(bus, layout).standings()]
+    numbers += [commits.guard(bus, layout, each)[1] for each in range(layout.partitions)]
+    while True:
+        common = CommonTables(bus, layout.common, new_op)
+        told = common.gate()
+        if told.number >= max(numbers):
+            return
+        common.put_gate(msgspec.structs.replace(told, number=max(numbers) + 1))
+        try:
+            common.write()
+        except Stale:
+            continue
+        return
 
 
 def _recorded(bus: Bus, layout: Layout, act: Act, new_op: NewOp) -> int:

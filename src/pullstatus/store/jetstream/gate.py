@@ -18,6 +18,7 @@ import msgspec
 
 from pullstatus.errors import OutcomeUnknown, StoreRefused, StoreSealed, StoreUnavailable
 from pullstatus.store.gate import Gate, decoded, encoded
+from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Enter
 from pullstatus.store.jetstream import commits
 from pullstatus.store.jetstream.commits import NewOp, Written
@@ -78,6 +79,17 @@ class LaneGate(Gate):
             self._take()
             refusal = self.refusal()
         return refusal
+
+    def check(self, number: int) -> None:
+        """Learn what the store says, if a commit knows of a later number.
+
+        Raises:
+            Stale: the store says something else than was known here.
+            Undone: it does not say what the commit knows of.
+        """
+        if number > self.number:
+            self.look()
+            raise Stale if number <= self.number else Undone(StoreUnavailable(_SET_BACK))
 
     def enter(self, operation: Enter) -> bool:
         """Say how this store takes part from now on, if it does as expected.
@@ -201,3 +213,7 @@ class LaneGate(Gate):
 
 
 _HALF_SAID: Final = "the store says so from now on, but not all of it has heard yet; try again: {}"
+_SET_BACK: Final = (
+    "what is committed knows of a later migration than the settings do; try again, and if their"
+    " stream was set back, end all servers and run `pullstatus store new-epoch`"
+)

@@ -175,6 +175,8 @@ class Log:
                 raise
             except Exception as error:
                 self._forget(asked.by)
+                if isinstance(error, Undone):
+                    raise
                 raise Undone(error) from error
             else:
                 if writes:
@@ -269,7 +271,7 @@ class Log:
         self._admit(tables, asked)
         answer = do(tables)
         drafts = tables.drafts.values()
-        self._check_gate(max((draft.known.gate for draft in drafts), default=0))
+        self._gate.check(max((draft.known.gate for draft in drafts), default=0))
         changed = [draft for draft in drafts if draft.changes]
         # What it was told without a write rests on the newest state.
         unchanged = [draft for draft in drafts if not draft.changes]
@@ -440,13 +442,8 @@ class Log:
             Stale: the store says something else of a migration than is known here.
         """
         last, number = commits.guard(self._bus, self._layout, self._partition)
-        self._check_gate(number)
+        self._gate.check(number)
         return last, number
-
-    def _check_gate(self, number: int) -> None:
-        if number > self._gate.number:
-            self._gate.look()
-            raise Stale
 
     def _settle(self, draft: Draft, written: dict[str, list[int]]) -> None:
         """Know what was written, and do what nothing rests on."""

@@ -28,7 +28,7 @@ from pullstatus.store.gathering.log import Figures, Undone
 from pullstatus.store.gathering.operations import Answer, Changes, Enter, Mark, Operation
 from pullstatus.store.jetstream import commits
 from pullstatus.store.jetstream.ages import Ages
-from pullstatus.store.jetstream.commits import NewOp, Written
+from pullstatus.store.jetstream.commits import Newer, NewOp, Written
 from pullstatus.store.jetstream.common import CommonTables, Former, remove_former
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.log import COLLISIONS_MAX, PAUSE_S
@@ -110,7 +110,7 @@ class SettingLog:
                 continue
             except StoreDamaged as error:
                 raise Undone(error) from error
-            except WorldError:
+            except (WorldError, Undone):
                 raise
             except Exception as error:
                 raise Undone(error) from error
@@ -151,7 +151,11 @@ class SettingLog:
             return [], msgspec.structs.replace(told, fence=max(revision, told.fence))
 
         gate = self._gate.number
-        commits.commit(self._bus, self._layout, sdkappid, self._new_op, gate, fenced)
+        try:
+            commits.commit(self._bus, self._layout, sdkappid, self._new_op, gate, fenced)
+        except Newer as error:
+            self._gate.check(error.number)
+            raise
 
     def tend(self) -> None:
         """Remove from time to time what was written anew since.
