@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
@@ -142,6 +143,7 @@ class JetStreamStore(SharedStore):
         self._watchdog = watchdog
         self._watched: dict[Mailbox, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._lookers = ThreadPoolExecutor(layout.partitions, "store-watch")  # each may be held up
         self._closed = False
 
     @classmethod
@@ -260,27 +262,45 @@ class JetStreamStore(SharedStore):
         return watching
 
     async def _watch(self) -> None:
-        """Tell watchers what other processes have brought, where anything was written at all."""
-        while self._watched:
-            await asyncio.sleep(WATCH_S)
-            with contextlib.suppress(WorldError):  # it is tried again
-                await self._look_at_watched()
+        """Tell watchers what other processes have brought, where anything was written at all.
 
-    async def _look_at_watched(self) -> None:
+        Of each stream by itself: one that is down is waited for, by who watches there alone.
+        """
+        looking: dict[str, asyncio.Task[None]] = {}
+        try:
+            while self._watched:
+                await asyncio.sleep(WATCH_S)
+                for stream, there in self._watched_by_stream().items():
+                    if stream not in looking or looking[stream].done():
+                        looking[stream] = asyncio.create_task(self._look_at(stream, there))
+        finally:
+            for task in looking.values():
+                task.cancel()
+            await asyncio.gather(*looking.values(), return_exceptions=True)
+
+    def _watched_by_stream(self) -> dict[str, list[tuple[Mailbox, _Watched]]]:
         streams: dict[str, list[tuple[Mailbox, _Watched]]] = {}
         for mailbox, watched in self._watched.items():
             stream = self._layout.application(mailbox.sdkappid).stream
             streams.setdefault(stream, []).append((mailbox, watched))
-        for stream, there in streams.items():
-            newest = await asyncio.to_thread(self._bus.newest, stream)
+        return streams
+
+    async def _look_at(self, stream: str, there: Sequence[tuple[Mailbox, _Watched]]) -> None:
+        """Look for what has come; what fails is tried again, as long as somebody watches."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(WorldError):
+            newest = await loop.run_in_executor(self._lookers, self._bus.newest, stream)
             for mailbox, watched in there:
-                if watched.reached == newest:
-                    continue
-                standing = await self._standings.at(mailbox.sdkappid)
-                if self._watched.get(mailbox) is watched:
-                    watched.reached = newest
-                    if _waits(standing, mailbox):
-                        watched.on_arrival()
+                if watched.reached != newest:
+                    with contextlib.suppress(StoreDamaged):  # its own operations are told
+                        await self._look_for(mailbox, watched, newest)
+
+    async def _look_for(self, mailbox: Mailbox, watched: _Watched, newest: int) -> None:
+        standing = await self._standings.at(mailbox.sdkappid)
+        if self._watched.get(mailbox) is watched:
+            watched.reached = newest
+            if _waits(standing, mailbox):
+                watched.on_arrival()
 
     # -- upkeep ----------------------------------------------------------------------------------
 
@@ -560,6 +580,7 @@ class JetStreamStore(SharedStore):
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
+        self._lookers.shutdown(wait=False)
         await self._standings.close()
         await self._revisions.close()
         await self._names.close()
