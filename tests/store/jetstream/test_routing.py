@@ -61,7 +61,7 @@ from tests.store.build import (
     repeat_key,
     ticket,
 )
-from tests.store.jetstream.lanes import SECRET
+from tests.store.jetstream.lanes import SECRET, Clock
 from tests.store.jetstream.memory import MemoryBus
 
 LAYOUT = Layout("s", 4)
@@ -77,13 +77,13 @@ class Killed(BaseException):
 class Server:
     """What one process has: a lane for each partition."""
 
-    def __init__(self, bus: MemoryBus) -> None:
+    def __init__(self, bus: MemoryBus, clock: Callable[[], float] = time.monotonic) -> None:
         self.bus = ProvenBus(bus)
         new_op = Tickets(os.urandom)
         gate = LaneGate(self.bus, LAYOUT, new_op)
         moved = Moved(self.bus, LAYOUT, time.monotonic)
         self.logs = [
-            Log(self.bus, LAYOUT, number, SECRET, new_op, gate=gate, moved=moved)
+            Log(self.bus, LAYOUT, number, SECRET, new_op, clock, gate=gate, moved=moved)
             for number in range(4)
         ]
         self.settings = SettingLog(self.bus, LAYOUT, new_op, gate=gate)
@@ -375,6 +375,37 @@ async def test_what_goes_to_what_is_damaged_holds_up_nobody_else(bus: MemoryBus)
     assert await store.purge(left_before_ms=0) == 0
     assert done(server)
     await store.close()
+
+
+def test_what_cannot_be_reached_leaves_most_of_the_time_to_others(bus: MemoryBus) -> None:
+    """A lane that waits for another partition does nothing else meanwhile."""
+    begun(bus)
+    clock, operation = Clock(), routed()
+    server = Server(bus, clock)
+    away = LAYOUT.stream(LAYOUT.partition(OTHERS.sdkappid))
+
+    def overtake(stream: str) -> None:
+        if stream == away:
+            clock.now_s += 20
+            raise StoreUnavailable("away")
+
+    bus.overtake = overtake
+    discard = Discard(PARKED, Outcome.EXPIRED, NOW_MS)
+    began_s = clock.now_s
+    assert isinstance(server.do(operation), OutcomeUnknown)
+    for _ in range(3):
+        for each in (operation, discard):
+            assert isinstance(server.do(each), StoreUnavailable)
+        assert server.do(append(STATUSES, [b"x"])) == 1
+    assert clock.now_s == began_s + 20
+    clock.now_s += 60
+    assert isinstance(server.do(discard), StoreUnavailable)
+    assert clock.now_s == began_s + 100
+    bus.overtake = lambda _stream: None
+    assert isinstance(server.do(discard), StoreUnavailable)
+    clock.now_s += 60
+    assert server.do(discard) == 1
+    assert server.entries(OTHERS) == [b"read"]
 
 
 @pytest.mark.anyio

@@ -10,10 +10,11 @@ write rests on a state that the leader says is the newest.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from typing import Final, TypeVar
@@ -62,6 +63,8 @@ COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again
 SUSPICIOUS: Final = 20  # collisions behind which it may be the leader that is wrong, and not others
 COLLISIONS_S: Final = 20.0  # of one group: meanwhile all others of its partition wait
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
+LONG_S: Final = 1.0  # for what goes to other partitions, while all others of this one wait
+OTHERS_FIRST: Final = 3  # times as long as that took in vain
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
 T = TypeVar("T")
@@ -111,6 +114,7 @@ class Log:
         self._puts: Sequence[Put] = ()  # of the newest write that was tried
         self._waiting: dict[int, int] = {}
         self._others: dict[int, Log] = {}
+        self._not_before_s: dict[Mailbox, float] = {}  # their items are not routed
         self._routes = routing.Routes(layout, self, self._other, new_op)
         self._commits = self._operations = 0
         self._commit_s = 0.0
@@ -131,7 +135,8 @@ class Log:
             raise Undone(StoreUnavailable(_ALONE))
         [*_, last] = group
         if isinstance(last, Unpark) and routing.is_split(last, self._layout):
-            return [self._routes.route(last)]
+            with self._in_turn(last.mailbox):
+                return [self._routes.route(last)]
         try:
             asked = Group(group, self._layout)
         except ValueError as error:
@@ -207,7 +212,8 @@ class Log:
                 `StoreDamaged`: that does not end by itself, and others are not to wait for it.
         """
         try:
-            self._routes.go_on(mailbox)
+            with self._in_turn(mailbox):
+                self._routes.go_on(mailbox)
         except (Undone, StoreUnavailable, OutcomeUnknown) as error:
             if isinstance(error, StoreFailed):
                 raise
@@ -215,6 +221,25 @@ class Log:
             if isinstance(cause, StoreDamaged):
                 raise Undone(StoreDamaged(_TO_DAMAGED.format(cause))) from error
             raise Undone(StoreUnavailable(_ON_THEIR_WAY)) from error
+
+    @contextlib.contextmanager
+    def _in_turn(self, mailbox: Mailbox) -> Iterator[None]:
+        """Route items of a mailbox, unless that took long in vain just now: others come first.
+
+        Raises:
+            Undone: others do.
+        """
+        began_s = self._clock()
+        if began_s < self._not_before_s.get(mailbox, began_s):
+            raise Undone(StoreUnavailable(_ON_THEIR_WAY))
+        try:
+            yield
+        except Exception:
+            now_s = self._clock()
+            if now_s - began_s >= LONG_S:
+                self._not_before_s[mailbox] = now_s + OTHERS_FIRST * (now_s - began_s)
+            raise
+        self._not_before_s.pop(mailbox, None)
 
     def tend(self) -> None:
         """Learn from time to time how full the stream is."""
