@@ -67,6 +67,7 @@ from tests.store.jetstream.memory import MemoryBus
 LAYOUT = Layout("s", 4)
 PARKED = Mailbox(STATUSES.sdkappid, Aside.PARKED)
 THEIRS = Mailbox(OTHERS.sdkappid, Aside.PARKED)
+THIRD = Mailbox(max(STATUSES.sdkappid, OTHERS.sdkappid) + 1, STATUSES.kind)
 SETTING = f"application/{OTHERS.sdkappid}"
 
 
@@ -249,6 +250,24 @@ def test_what_it_rests_on_there_may_refuse_it_until_it_is_stored(
     assert done(server) == (answer == 2)
     assert isinstance(answer, SettingChanged) == (number < 3)
     assert len(server.entries(PARKED, left=True)) == (5 if number < 3 else 1)
+
+
+def test_a_setting_of_another_application_is_believed_from_no_memory(bus: MemoryBus) -> None:
+    """Of what goes to several only the first looks again, so each beginning asks the leader."""
+    server, other = begun(bus), Server(bus)
+    assert OTHERS.sdkappid < THIRD.sdkappid
+    name = f"application/{THIRD.sdkappid}"
+    assert other.settings.commit([Changes((Change(name, b"1", None),))]) == [True]
+    resting = msgspec.structs.replace(append(THIRD, [b"x"]), while_set=While(name, 1))
+
+    def operation(first_seq: int) -> Unpark:
+        parts = [append(OTHERS, [b"y"]), resting]
+        return Unpark(PARKED, first_seq, [Outcome.ROUTED], parts, [], NOW_MS, None, None, ticket())
+
+    assert server.do(operation(1)) == 2
+    assert other.settings.commit([Changes((Change(name, b"2", b"1"),))]) == [True]
+    assert isinstance(server.do(operation(2)), SettingChanged)
+    assert server.entries(THIRD) == [b"x"]
 
 
 def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> None:

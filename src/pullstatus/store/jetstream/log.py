@@ -56,7 +56,7 @@ from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
 from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Lacking, Message, Put, Stale
-from pullstatus.store.values import Mailbox, Pull, Unpark
+from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
@@ -382,13 +382,14 @@ class Log:
     def _read_settings(self, tables: JetTables, known: Known, asked: Asked) -> None:
         """Learn the revisions of an application's settings, behind its state.
 
-        One that was told before is believed if it is the one that is rested on, and was beyond the
-        fence: see `Known`.
+        One of its own that was told before is believed if it is the one that is rested on, and was
+        beyond the fence: see `Known`. What is routed rests on others' settings, too.
         """
         place = self._layout.common
         for condition in asked.conditions:
             name = condition.name
-            if known.revisions.get(name) == condition.revision:
+            own = setting_owner(name) == known.sdkappid
+            if own and known.revisions.get(name) == condition.revision:
                 tables.revisions.setdefault(name, condition.revision)
                 continue
             if known.fence > self._known_revision:
@@ -398,7 +399,7 @@ class Log:
             revision = CommonTables(self._bus, place, self._new_op).revision(name)
             tables.revisions[name] = revision
             known.revisions.pop(name, None)
-            if known.fence <= self._known_revision:
+            if own and known.fence <= self._known_revision:
                 known.revisions[name] = revision
 
     def _read_others(self, tables: JetTables, names: set[str]) -> None:
