@@ -6,13 +6,26 @@ stays stored, and nothing goes that a later step has written.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pullstatus import limits
-from pullstatus.store import Count, Follow, Pull, Reader, Tally, Unfollow, chunk
-from pullstatus.store.gathering.operations import Erase, Purge
+from pullstatus.errors import OutcomeUnknown, StoreUnavailable
+from pullstatus.store import Count, Follow, Pull, Reader, Release, Tally, Unfollow, chunk
+from pullstatus.store.gathering.operations import Erase, ErasedStep, Purge, Removed
+from pullstatus.store.jetstream.log import LEFT_S
 from pullstatus.store.jetstream.messages import ChunkPart, opened
-from tests.store.build import NOW_MS, STATUSES, append, incompressible, pull, records
+from tests.store.build import (
+    NOW_MS,
+    REPLIES,
+    STATUSES,
+    append,
+    incompressible,
+    new_act,
+    pull,
+    records,
+)
 from tests.store.jetstream.lanes import LAYOUT, PARTITION, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 
@@ -127,6 +140,78 @@ def test_a_step_reads_over_what_another_has_erased(bus: MemoryBus, one: Process)
     Process(bus).log.commit([seqs, erase(LARGE[5], 1)])
     assert stored(bus) == [*LARGE[:3], LARGE[4]]
     assert Process(bus).pull(pull(STATUSES)).data == b",".join([*LARGE[:3], LARGE[4]])
+
+
+# --- what fails behind a commit -------------------------------------------------------------------
+
+
+def failing(bus: MemoryBus, patch: pytest.MonkeyPatch) -> None:
+    """Nobody leads the stream when something is to be removed."""
+
+    def fails(*_args: object, **_kwargs: object) -> int:
+        raise StoreUnavailable("no node leads the stream")
+
+    for name in ("delete", "purge"):
+        patch.setattr(bus, name, fails)
+
+
+def keep_a_page(one: Process) -> None:
+    one.do(append(STATUSES, LARGE))
+    one.pull(read("r"))
+    one.purge(STATUSES)
+
+
+@pytest.mark.parametrize("where", ["log", "aside", "page"])
+@pytest.mark.parametrize("again", ["anybody", "itself"])
+def test_erasing_is_not_said_to_be_done_before_it_is(
+    bus: MemoryBus, one: Process, where: str, again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever does it again finishes it, and so does who did it, if it is still there."""
+    if where == "log":
+        one.do(append(STATUSES, LARGE))
+    elif where == "aside":
+        set_aside(bus, one)
+    else:
+        keep_a_page(one)
+    due = erase(LARGE[3], 1 if where == "log" else BEYOND)
+    there = ASIDE if where == "aside" else ">"
+    eraser = Process(bus)
+    with monkeypatch.context() as patch:
+        failing(bus, patch)
+        assert isinstance(eraser.do(due), OutcomeUnknown)
+        assert LARGE[3] in stored(bus, there)
+        assert eraser.do(append(REPLIES, records(1))) == 1
+    if again == "anybody":
+        assert Process(bus).do(due) == ErasedStep(0, 0, 0 if where != "log" else 7)
+    else:
+        assert eraser.log.due_in_s() == LEFT_S
+        eraser.clock.now_s += LEFT_S
+        eraser.log.tend()
+        assert eraser.log.due_in_s() == math.inf
+    assert stored(bus, there) == [*LARGE[:3], *LARGE[4:]]
+
+
+@pytest.mark.parametrize("where", ["log", "anew", "page"])
+def test_an_application_is_not_said_to_be_erased_before_it_is(
+    bus: MemoryBus, one: Process, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "page":
+        keep_a_page(one)
+    else:
+        one.do(append(STATUSES, LARGE))
+        follow(one)
+        if where == "anew":
+            one.do(erase(LARGE[5]))
+        one.pull(pull(STATUSES))
+    eraser = Process(bus)
+    with monkeypatch.context() as patch:
+        failing(bus, patch)
+        if where == "page":
+            eraser.do(Release(STATUSES, "r", 1, NOW_MS, new_act("erase")))
+        assert isinstance(eraser.do(purge(aside=True)), OutcomeUnknown)
+        assert stored(bus)
+    assert Process(bus).do(purge(aside=True)) == Removed(0, more=False)
+    assert stored(bus) == []
 
 
 # --- removal --------------------------------------------------------------------------------------

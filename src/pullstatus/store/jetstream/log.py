@@ -34,7 +34,14 @@ from pullstatus.errors import (
     WorldError,
 )
 from pullstatus.store.gathering.log import Figures, Undone
-from pullstatus.store.gathering.operations import Answer, Forget, Operation, Removed
+from pullstatus.store.gathering.operations import (
+    Answer,
+    Erase,
+    Forget,
+    Operation,
+    Purge,
+    Removed,
+)
 from pullstatus.store.jetstream import commits, routing, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
@@ -63,6 +70,8 @@ COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again
 SUSPICIOUS: Final = 20  # collisions behind which it may be the leader that is wrong, and not others
 COLLISIONS_S: Final = 20.0  # of one group: meanwhile all others of its partition wait
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
+LEFT_S: Final = 60.0  # until what failed behind a commit is done again
+LEFT_MAX: Final = 1000  # things that are to be done again of an application
 LONG_S: Final = 1.0  # for what goes to other partitions, while all others of this one wait
 OTHERS_FIRST: Final = 3  # times as long as that took in vain
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
@@ -114,6 +123,8 @@ class Log:
         self._puts: Sequence[Put] = ()  # of the newest write that was tried
         self._waiting: dict[int, int] = {}
         self._others: dict[int, Log] = {}
+        self._left: dict[int, list[Callable[[], None]]] = {}  # behind commits, by application
+        self._left_due_s = 0.0
         self._not_before_s: dict[Mailbox, float] = {}  # their items are not routed
         self._routes = routing.Routes(layout, self, self._other, new_op)
         self._commits = self._operations = 0
@@ -141,7 +152,12 @@ class Log:
             asked = Group(group, self._layout)
         except ValueError as error:
             raise Undone(error) from error
-        return self.until_done(asked, partial(self._carry_out, group, asked))
+        answers = self.until_done(asked, partial(self._carry_out, group, asked))
+        if self._left:
+            for place, operation in enumerate(group):
+                if self._left.keys() & _erased(operation):
+                    answers[place] = OutcomeUnknown(_STILL_THERE)
+        return answers
 
     def until_done(self, asked: Group, do: Callable[[JetTables], T]) -> T:
         """Have something done to applications, as one write; raises as `commit` does."""
@@ -242,16 +258,17 @@ class Log:
         self._not_before_s.pop(mailbox, None)
 
     def tend(self) -> None:
-        """Learn from time to time how full the stream is."""
+        """Learn from time to time how full the stream is, and do what is left behind commits."""
         self._room.look()
+        self._tidy()
 
     def watch(self) -> None:
         """As `tend`; what other processes do is learned by asking."""
-        self._room.look()
+        self.tend()
 
     def due_in_s(self) -> float:
-        """Nothing is ever due."""
-        return math.inf
+        """See `Log.due_in_s`."""
+        return max(0.0, self._left_due_s - self._clock()) if self._left else math.inf
 
     def has_room(self) -> bool:
         """Whether the stream, and each node, has more left than what pulls are to have."""
@@ -481,11 +498,36 @@ class Log:
         self._go_behind(draft, sequence)
 
     def _go_behind(self, draft: Draft, here: int) -> None:
-        try:
-            for work in draft.behind:
-                work(here)
-        except Exception:  # noqa: BLE001 - it is committed: whatever this is, nobody may do it again
-            self._cache.forget(draft.known.sdkappid)  # what is left goes with a later round
+        """Do what follows a commit; what fails of it is kept, since nobody may commit it again."""
+        if draft.behind:
+            sdkappid = draft.known.sdkappid
+            left = self._left.setdefault(sdkappid, [])
+            left += [partial(work, here) for work in draft.behind]
+            self._go_on_behind(sdkappid)
+
+    def _go_on_behind(self, sdkappid: int) -> None:
+        failed: list[Callable[[], None]] = []
+        left = self._left.pop(sdkappid)
+        while left:
+            work = left.pop(0)
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - it is committed, whatever this is
+                failed.append(work)
+                if isinstance(error, WorldError):
+                    break
+        if failed:
+            self._left[sdkappid] = [*failed, *left][:LEFT_MAX]
+            self._left_due_s = self._clock() + LEFT_S
+            self._cache.forget(sdkappid)
+
+    def _tidy(self) -> None:
+        """Do from time to time what is left behind commits, of lanes of this one's own, too."""
+        if self._left and self._clock() >= self._left_due_s:
+            for sdkappid in list(self._left):
+                self._go_on_behind(sdkappid)
+        for other in self._others.values():
+            other._tidy()  # noqa: SLF001
 
     def _forget_some(self, operation: Forget) -> Removed:
         self._cache.forget_prints()
@@ -550,6 +592,13 @@ class Log:
             self._cache.forget(sdkappid)
 
 
+def _erased(operation: Operation) -> set[int]:
+    """The applications of which nothing may be left that it removes; others may wait for that."""
+    if isinstance(operation, Purge) and operation.aside:
+        return {mailbox.sdkappid for mailbox in operation.mailboxes}
+    return {operation.mailbox.sdkappid} if isinstance(operation, Erase) else set()
+
+
 def _has(known: Known | None, hour: int) -> bool:
     return known is not None and hour in known.hours
 
@@ -565,5 +614,9 @@ _ON_THEIR_WAY: Final = (
     "parked items are on their way to another application, which cannot be reached now; try again"
 )
 _TO_DAMAGED: Final = "parked items are on their way, and cannot arrive before this is mended: {}"
+_STILL_THERE: Final = (
+    "it is done, but what was there before could not be removed from the cluster yet: finish it by"
+    " doing it again"
+)
 _COLLIDES: Final = "others change the same mailboxes again and again; try again"
 _TOO_MUCH: Final = "more at once than one write can hold; send it in parts"

@@ -571,6 +571,8 @@ class JetTables:
         rows = list(islice(self.chunks(state, first_seq), rows_max))
         if rows:
             self._drop_left_over(state, rows)
+        else:
+            self._drop_left_over_aside(state)
         return rows
 
     def _drop_left_over(self, state: State, rows: Sequence[ChunkRow]) -> None:
@@ -591,12 +593,33 @@ class JetTables:
             if part is not None and part.first_seq in firsts:
                 draft.behind.append(partial(self._delete, place.stream, message.sequence))
         for first_seq in firsts:
-            subject = place.anew(kind, first_seq)
-            newest = self._bus.last(place.stream, subject, leader=True)
-            if newest is not None:
-                for name in (subject, f"{subject}.*"):
-                    work = partial(self._purge, place.stream, name, newest.sequence)
-                    draft.behind.append(work)
+            self._drop_older(draft, place.anew(kind, first_seq))
+
+    def _drop_left_over_aside(self, state: State) -> None:
+        """The same of what was set aside, and of pages that are kept for readers."""
+        draft, kind = self._of(state)
+        for subject, _ in self._values(draft, draft.place.bad(kind), ChunkPart):
+            self._drop_older(draft, subject)
+        self._drop_left_pages(state)
+
+    def _drop_left_pages(self, state: State) -> None:
+        """Remove pages that are not kept any more, and what they were before, if it is there."""
+        draft, kind = self._of(state)
+        place = draft.place
+        held = self._bus.subjects(place.stream, place.pages(kind))
+        for name, row in self.readers(state) if held else ():
+            if row.kept:
+                self._drop_older(draft, place.page(kind, name))
+            else:
+                self._drop_page(draft, kind, name)
+
+    def _drop_older(self, draft: Draft, subject: str) -> None:
+        """Remove what a subject held before what it does now."""
+        newest = self._bus.last(draft.place.stream, subject, leader=True)
+        if newest is not None:
+            for name in (subject, f"{subject}.*"):
+                work = partial(self._purge, draft.place.stream, name, newest.sequence)
+                draft.behind.append(work)
 
     def _log(self, draft: Draft, state: State, seq: int) -> Iterator[Message]:
         """All messages of a log from the one that holds an entry on, or from one before it."""
@@ -1165,10 +1188,7 @@ class JetTables:
             if row.first_seq + row.size - 1 > through:
                 rows_at, left_ms = at, row.at_ms
                 break
-        first_kept, log_at = through + 1, draft.here
-        if through < state.tail:
-            first_kept = self.chunk_at(state, through + 1)
-            log_at = self._log_at(draft, state, first_kept)
+        first_kept, log_at = self._kept_from(state, through + 1)
         box = msgspec.structs.replace(box, rows_at=rows_at, left_ms=left_ms)
         if box.anew_from and box.anew_from < first_kept:
             for name in self._numbered(draft, draft.place.anew(kind, ""), first_kept - 1):
@@ -1182,6 +1202,14 @@ class JetTables:
         for name, _ in self.readers(state):
             self._drop_former_reader(draft, kind, name)
         draft.behind.append(partial(self._purge_commits, draft))
+
+    def _kept_from(self, state: State, seq: int) -> tuple[int, int]:
+        """Where the chunk begins that is kept for what is not removed, and its place."""
+        draft, _ = self._of(state)
+        if seq > state.tail:
+            return seq, draft.here
+        first_kept = self.chunk_at(state, seq)
+        return first_kept, self._log_at(draft, state, first_kept)
 
     def _drop_former_reader(self, draft: Draft, kind: int, name: str) -> None:
         subject = draft.place.reader(kind, name)
@@ -1203,10 +1231,17 @@ class JetTables:
             self._bus.purge(place.stream, subject, below=below)
 
     def remove_aside(self, state: State, through: int) -> None:
+        """Also what was removed before, if it still is there: a step may have ended behind that."""
         draft, kind = self._of(state)
         stream = draft.place.stream
         for name in self._numbered(draft, draft.place.bad(kind, ""), through):
             draft.behind.append(partial(self._purge, stream, name, None))
+        first_kept, log_at = self._kept_from(state, state.purged + 1)
+        for name in self._numbered(draft, draft.place.anew(kind, ""), first_kept - 1):
+            self._drop_former(draft, name)
+        for subject in (draft.place.log(kind), draft.place.again(kind)):
+            draft.behind.append(partial(self._purge, stream, subject, log_at))
+        self._drop_left_pages(state)
 
     def _numbered(self, draft: Draft, begin: str, through: int) -> Iterator[str]:
         """Subjects that go on with a number, up to one; of them nothing is to be written."""
