@@ -15,6 +15,7 @@ from typing import Final, cast
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.jetstream.copies import Copies, Held
 from pullstatus.store.jetstream.wire import (
+    BYTES_MAX,
     OP_BYTES,
     PUTS_MAX,
     SUBJECTS_MAX,
@@ -26,7 +27,7 @@ from pullstatus.store.jetstream.wire import (
     Space,
     Stale,
 )
-from pullstatus.store.jetstream.writing import BYTES_MAX, MESSAGE_BYTES_MAX
+from pullstatus.store.jetstream.writing import MESSAGE_BYTES_MAX
 
 
 class WrongLast(Exception):

@@ -13,10 +13,13 @@ import pytest
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, StoreUnavailable
 from pullstatus.store import Count, Follow, Pull, Reader, Release, Tally, Unfollow, chunk
+from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, ErasedStep, Purge, Removed
+from pullstatus.store.jetstream import log, tables
 from pullstatus.store.jetstream.log import LEFT_S
 from pullstatus.store.jetstream.messages import ChunkPart, opened
 from tests.store.build import (
+    EMPTY,
     NOW_MS,
     REPLIES,
     STATUSES,
@@ -140,6 +143,33 @@ def test_a_step_reads_over_what_another_has_erased(bus: MemoryBus, one: Process)
     Process(bus).log.commit([seqs, erase(LARGE[5], 1)])
     assert stored(bus) == [*LARGE[:3], LARGE[4]]
     assert Process(bus).pull(pull(STATUSES)).data == b",".join([*LARGE[:3], LARGE[4]])
+
+
+def test_a_step_erases_no_more_than_one_write_can_hold(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is changed is not packed any more, however small it was."""
+    monkeypatch.setattr(tables, "STEP_BYTES", 4000)
+    for _ in range(5):
+        one.do(append(STATUSES, [b'"x%b"' % (b"y" * 100)] * 20))
+    assert bus.size(PARTITION) < 4000
+    steps = [erase(b"x", first_seq) for first_seq in (1, 41, 81)]
+    assert [one.do(step) for step in steps] == [
+        ErasedStep(40, 0, 41),
+        ErasedStep(40, 0, 81),
+        ErasedStep(20, 0, 101),
+    ]
+    assert one.pull(pull(STATUSES)) == EMPTY
+
+
+def test_what_is_more_than_one_write_can_hold_is_refused_in_words(
+    one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "BYTES_MAX", 3000)
+    with pytest.raises(Undone) as undone:
+        one.do(append(STATUSES, LARGE))
+    assert isinstance(undone.value.error, StoreUnavailable)
+    assert one.do(append(STATUSES, LARGE[:2])) == 2
 
 
 # --- what fails behind a commit -------------------------------------------------------------------

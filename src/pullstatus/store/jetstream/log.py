@@ -62,7 +62,7 @@ from pullstatus.store.jetstream.proven import Unproven
 from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
-from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Lacking, Message, Put, Stale
+from pullstatus.store.jetstream.wire import BYTES_MAX, PUTS_MAX, Bus, Lacking, Message, Put, Stale
 from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
@@ -453,7 +453,7 @@ class Log:
             subject = draft.place.commits
             puts.append(Put(subject, sealed(op, subject, draft.commit()), draft.known.newest))
             owners.append(draft)
-        if len(puts) > PUTS_MAX:
+        if len(puts) > PUTS_MAX or sum(len(put.data) for put in puts) > BYTES_MAX:
             raise Undone(StoreUnavailable(_TOO_MUCH))
         self._puts = puts
         last = self._bus.write(self._stream, puts, op)

@@ -16,7 +16,7 @@ import msgspec
 
 from pullstatus.errors import StoreDamaged
 from pullstatus.store import tallies
-from pullstatus.store.chunk import AT_MS_MAX
+from pullstatus.store.chunk import AT_MS_MAX, sizes
 from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
 from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.jetstream import chunks, derived, snapshots
@@ -72,6 +72,7 @@ from pullstatus.store.verbs.repeats import REPEAT_MS
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 
+STEP_BYTES: Final = 16 << 20  # of chunks that may all be changed by one write
 ROWS_MAX: Final = 500  # that are asked for at once
 
 _NOTHING: Final[dict[bytes, int]] = {}
@@ -568,7 +569,13 @@ class JetTables:
             yield row.first_seq, row.size, row.bounds
 
     def chunk_step(self, state: State, first_seq: int, rows_max: int) -> Sequence[ChunkRow]:
-        rows = list(islice(self.chunks(state, first_seq), rows_max))
+        rows: list[ChunkRow] = []
+        size = 0
+        for row in islice(self.chunks(state, first_seq), rows_max):
+            rows.append(row)
+            size += max(len(row.body), sum(sizes(row.bounds)))  # one that is changed is not packed
+            if size >= STEP_BYTES:
+                break
         if rows:
             self._drop_left_over(state, rows)
         else:

@@ -17,6 +17,9 @@ OP_BYTES: Final = 16
 PUTS_MAX: Final = 1000
 """Messages in one write."""
 
+BYTES_MAX: Final = 64 << 20
+"""Of all messages of one write, and of all writes of a process that are under way."""
+
 SUBJECTS_MAX: Final = 1000
 """Subjects that are asked for at once."""
 

@@ -32,7 +32,7 @@ from pullstatus.store.jetstream.api import Api, Fault
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
 from pullstatus.store.jetstream.nodes import PAYLOAD_MIN
 from pullstatus.store.jetstream.reading import Reading
-from pullstatus.store.jetstream.wire import OP_BYTES, PUTS_MAX, Lacking, Put, Stale
+from pullstatus.store.jetstream.wire import BYTES_MAX, OP_BYTES, PUTS_MAX, Lacking, Put, Stale
 
 TRY_S: Final = 2.0  # for the first send of a write; later ones have more
 TRY_S_MAX: Final = 8.0
@@ -40,7 +40,6 @@ RESOLVE_S: Final = 20.0  # longer than an election takes
 BOTH_LEAD_S: Final = 3.0  # who was left behind hears of it within two heartbeats of a second
 PAUSE_S: Final = 0.05
 PAUSE_S_MAX: Final = 0.5
-BYTES_MAX: Final = 64 << 20  # of all writes that are under way, or of one
 WRITES_MAX: Final = 512
 MESSAGE_BYTES_MAX: Final = PAYLOAD_MIN - 1024  # with its headers, it is to fit what nodes take
 
