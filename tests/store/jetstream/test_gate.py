@@ -87,6 +87,17 @@ def test_what_is_said_by_half_is_no_refusal(
     assert isinstance(said(other, append(STATUSES, records(1))), StoreSealed)
 
 
+def test_an_answer_that_was_overtaken_opens_nothing(
+    bus: MemoryBus, one: Process, other: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another lane has learned meanwhile that it is shut."""
+    before = other.gate._told()
+    assert enter(one, SEALED)
+    other.gate.look()
+    monkeypatch.setattr(other.gate, "_told", lambda: before)
+    assert isinstance(other.gate.admit(0), StoreSealed)
+
+
 def test_settings_are_refused_and_make_no_way_for_anybody(one: Process, other: Process) -> None:
     """A setting's fence may be the first commit of its application."""
     name = f"application/{OTHERS.sdkappid}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -55,6 +56,7 @@ class LaneGate(Gate):
         self._layout = layout
         self._new_op = new_op
         self._own = os.urandom(_FILLER_BYTES)
+        self._learning = threading.Lock()
         told = self._told()
         self._filler = told.filler
         super().__init__(decoded(told.state))
@@ -206,10 +208,15 @@ class LaneGate(Gate):
         return GateMessage() if found is None else opened(found, GateMessage)
 
     def _know(self, told: GateMessage) -> None:
-        """What it says before its number: lanes ask for what they have no number of."""
-        self.found = decoded(told.state)
-        self._filler = told.filler
-        self.number = told.number
+        """What it says before its number: lanes ask for what they have no number of.
+
+        Not what was asked before something newer that another lane has learned since.
+        """
+        with self._learning:
+            if told.number >= self.number:
+                self.found = decoded(told.state)
+                self._filler = told.filler
+                self.number = told.number
 
 
 _HALF_SAID: Final = "the store says so from now on, but not all of it has heard yet; try again: {}"

@@ -113,9 +113,9 @@ class Cache:
         self._known.pop(sdkappid, None)
 
     def forget_prints(self) -> None:
-        """Remember no fingerprints: some are forgotten."""
-        for known in self._known.values():
-            known.hours, known.former = {}, {}
+        """Remember no fingerprints: some are forgotten. What a group has in hand stays as it is."""
+        for sdkappid, known in self._known.items():
+            self._known[sdkappid] = msgspec.structs.replace(known, hours={}, former={})
 
     def chunk(self, box: int, first_seq: int) -> Chunk | None:
         """A chunk as it was read or written."""
