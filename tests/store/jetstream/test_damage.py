@@ -109,6 +109,29 @@ def drained(process: Process, mailbox: Mailbox = STATUSES) -> list[bytes]:
     return [bytes(entry) for entry in entries()]
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_who_removes_is_not_misled_by_a_replica_that_lost_a_reader(
+    bus: MemoryBus, one: Process, *, older: bool
+) -> None:
+    """Its page in hand is to be kept for it; no condition tells of a row that is not written."""
+    one.do(append(STATUSES, records(4)))
+    reading = Pull(STATUSES, 2 if older else 4, NOW_MS, reader=Reader("r"))
+    if older:
+        first = one.pull(reading).first_seq
+        reading = msgspec.structs.replace(reading, reader=Reader("r", first))
+    hand = one.pull(reading)
+    newest = bus.last(PARTITION, PLACE.reader(STATUSES.holds, "r"), leader=True)
+
+    def has(_stream: str, message: Message, leader: bool) -> Message | None:
+        return None if message == newest and not leader else message
+
+    bus.has = has
+    Process(bus).purge(STATUSES)
+    bus.has = lambda _stream, message, _leader: message
+    again = Process(bus).pull(reading)
+    assert (again.data, again.repeated) == (hand.data, True)
+
+
 def quarantined(process: Process, mailbox: Mailbox = STATUSES) -> int:
     return process._box(mailbox)[0].quarantined
 

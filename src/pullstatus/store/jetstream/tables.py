@@ -338,11 +338,12 @@ class JetTables:
         self, rows: Mapping[str, Message], subjects: Sequence[str]
     ) -> Mapping[str, Message]:
         """Rows as they were told, or newer ones that somebody has."""
+        asked = set(subjects)
         newer = {
-            subject: self._newer[subject]
-            for subject in subjects
-            if subject in self._newer
-            and _sequence(rows.get(subject)) < self._newer[subject].sequence
+            subject: row
+            for subject, row in self._newer.items()
+            if (subject in asked or f"{subject.rpartition('.')[0]}.*" in asked)
+            and _sequence(rows.get(subject)) < row.sequence
         }
         return {**rows, **newer}
 
@@ -386,6 +387,22 @@ class JetTables:
             for subject, row in judged.items():
                 if subject in found and _sequence(row) < found[subject].sequence:
                     newer[subject] = found[subject]
+        if newer:
+            raise Misled(newer)
+
+    def _prove_all(self, draft: Draft, pattern: str) -> None:
+        """Ask the leader for all rows of a pattern, of which a replica may have lost some.
+
+        Raises:
+            Misled: it has newer ones.
+        """
+        stream = draft.place.stream
+        told = self._bus.last_of_each(stream, self._bus.subjects(stream, pattern))
+        newer = {
+            row.subject: row
+            for row in told
+            if row is not None and _sequence(draft.row(row.subject)) < row.sequence
+        }
         if newer:
             raise Misled(newer)
 
@@ -849,8 +866,13 @@ class JetTables:
         return row
 
     def readers(self, state: State) -> Sequence[tuple[str, ReaderRow]]:
+        """Of what is decided by all of them no condition tells, so the leader has to be asked."""
         draft, kind = self._of(state)
-        found = self._values(draft, draft.place.readers(kind), ReaderMessage)
+        pattern = draft.place.readers(kind)
+        if not draft.has_row(pattern):
+            self._ask(draft, (pattern,))
+            self._prove_all(draft, pattern)
+        found = self._values(draft, pattern, ReaderMessage)
         rows = [(told.name, self._reader_row(draft, kind, told)) for _, told in found]
         return [(decoded(name), row) for name, row in sorted(rows) if row is not None]
 
