@@ -22,7 +22,7 @@ from pullstatus.errors import (
 from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Release, While
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Undone
-from pullstatus.store.gathering.operations import Forget, Removed
+from pullstatus.store.gathering.operations import Forget, Operation, Removed
 from pullstatus.store.jetstream import log as lane
 from pullstatus.store.jetstream import settings
 from pullstatus.store.jetstream.ages import AGE_S
@@ -134,7 +134,7 @@ def test_fingerprints_of_a_known_hour_are_asked_for_once(bus: MemoryBus, one: Pr
 def test_fingerprints_are_forgotten_beside_those_that_come(bus: MemoryBus, one: Process) -> None:
     forgets = Forget(NOW_MS - 1, NOW_MS, 100, 1.0, 0)
     for count, came in ((2, [1, 2]), (1, [2, 3]), (0, [1, 3])):
-        group = [fingerprinted(STATUSES, records(2), came), forgets]
+        group: list[Operation] = [fingerprinted(STATUSES, records(2), came), forgets]
         assert one.log.commit(group) == [count, Removed(0, more=False)]
 
 
