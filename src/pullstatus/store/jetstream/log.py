@@ -526,6 +526,8 @@ class Log:
         if self._left and self._clock() >= self._left_due_s:
             for sdkappid in list(self._left):
                 self._go_on_behind(sdkappid)
+                if sdkappid in self._left:  # the next one comes first the next time
+                    break
         for other in self._others.values():
             other._tidy()  # noqa: SLF001
 
