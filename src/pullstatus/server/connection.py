@@ -53,7 +53,7 @@ from pullstatus import limits
 from pullstatus.server import eager
 from pullstatus.server.arrival import LARGE_BYTES, LOOK_S, Arrival
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.budget import Budget, Over, Share
+from pullstatus.server.budget import Budget, Over, Owner, Share
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
 from pullstatus.server.crowd import Seat
 from pullstatus.server.figures import Figures
@@ -181,7 +181,7 @@ class Connection(HttpToolsProtocol):
         self._size = 0  # what the oldest request that is not answered counts for
         self._sizes: list[int] | None = None  # and those behind it; few connections have any
         self._share: Share | None = None  # what the oldest counts in, and all that is behind it
-        self._unread_of: tuple[int, int | None] = (0, None)  # what lies unread, and of whom
+        self._unread_of: tuple[int, Owner | None] = (0, None)  # what lies unread, and of whom
         self._framing = Framing()
         self._read_at = 0.0
         self._read_size = 0
@@ -358,9 +358,28 @@ class Connection(HttpToolsProtocol):
             self._look_for_arrival()
 
     def _count_unread(self, application: int | None) -> None:
-        if not self._unread_of[0]:
-            self._unread_of = self._unread(), application
-            self.budget.take(*self._unread_of)
+        """Have in hand what lies unread: of whom it is for, else of whose part the request is in.
+
+        Where neither is known, as of most refusals, it is the address's.
+        """
+        owner: Owner | None = application
+        if owner is None:
+            owner = self._network if self._share is None else self._share.owner
+        self._recount(self._unread(), owner)
+
+    def _recount(self, unread: int, owner: Owner | None) -> None:
+        """Have so much in hand of what lies unread, instead of what was counted before."""
+        counted, of = self._unread_of
+        self.budget.take(-counted, of)
+        self.budget.take(unread, owner)
+        self._unread_of = unread, owner
+
+    def _leaves_unread(self) -> bool:
+        """Whether more than a request counts for lay unread when it was counted, and does now.
+
+        Who reads as he asks never does, however many of his answers are on their way.
+        """
+        return min(self._unread_of[0], self._unread()) > limits.REQUEST_BYTES
 
     def _date(self) -> bytes:
         """The time as uvicorn keeps it for all connections."""
@@ -497,6 +516,8 @@ class Connection(HttpToolsProtocol):
             begun = said
         self._size = size
         cycle = self._begin(path, whole, over, begun)
+        if over and self._leaves_unread():
+            cycle.keep_alive = False
         self.schedule.begin(cycle.run_asgi, self.app, cycle.scope, self.client)
         return True
 
@@ -647,7 +668,11 @@ class Connection(HttpToolsProtocol):
             self._size = limits.REQUEST_BYTES
         self._take(limits.REQUEST_BYTES)
         peer.over = self.budget.over(self._network)
-        if self.state.draining or (self.seat is not None and self.seat.reserved):
+        if (
+            self.state.draining
+            or (self.seat is not None and self.seat.reserved)
+            or (peer.over and self._leaves_unread())  # what refuses it would lie unread, too
+        ):
             self.cycle.keep_alive = False
         return None
 
@@ -795,10 +820,8 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def _read_out(self) -> None:
-        size, application = self._unread_of
-        if size:
-            self.budget.take(-size, application)
-            self._unread_of = 0, None
+        if self._unread_of[0]:
+            self._recount(0, None)
 
     # -- ends ----------------------------------------------------------------------------------
 

@@ -53,11 +53,13 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.paused = False
         self.unread = 0
+        self.on_write: Callable[[], None] = lambda: None
         self.closed: str | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.closed is None:
             self.written += data
+            self.on_write()
 
     def is_closing(self) -> bool:
         return self.closed is not None
@@ -1017,6 +1019,76 @@ def test_one_that_waits_counts_as_little_as_any(peer: Peer) -> None:
         leaving(peer, [])
         assert peer.connection.budget.of == {APPLICATION: limits.REQUEST_BYTES}
         assert peer.connection.budget.bytes == limits.REQUEST_BYTES
+
+
+# --- what lies unread of what is said to nobody known ---------------------------------------------
+
+ADDRESS = "192.0.2.7"
+
+
+def leave_unread(peer: Peer, size: int) -> None:
+    """Have so much lie unread of what is written next; writing pauses there if it is much."""
+    peer.connection._network = ADDRESS
+
+    def write() -> None:
+        peer.transport.unread = size
+        if size > LARGE_BODY_BYTES:
+            peer.connection.pause_writing()
+
+    peer.transport.on_write = write
+
+
+@pytest.mark.parametrize("end", ["read", "lost"])
+def test_what_lies_unread_is_the_addresss_where_nobody_is_known(peer: Peer, end: str) -> None:
+    """As a refusal is, and an answer of which only the careful way knows whose it is."""
+    leave_unread(peer, 70_000)
+    peer.say(request("/1"))
+    peer.answer()
+    assert peer.connection.budget.of == {ADDRESS: 70_000}
+    if end == "read":
+        peer.connection.resume_writing()
+    else:
+        peer.connection.connection_lost(None)
+    assert (peer.connection.budget.of, peer.connection.budget.bytes) == ({}, 0)
+
+
+def test_what_lies_unread_is_of_whose_part_the_request_was_in(peer: Peer) -> None:
+    leave_unread(peer, 70_000)
+    peer.say(request("/1"))
+    with share(peer):
+        peer.answer()
+    assert peer.connection.budget.of == {APPLICATION: 70_000}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("unread", "over", "last"),
+    [
+        (limits.REQUEST_BYTES + 1, True, True),
+        (limits.REQUEST_BYTES, True, False),
+        (0, True, False),
+        (limits.REQUEST_BYTES + 1, False, False),
+    ],
+)
+def test_who_is_over_his_part_and_leaves_answers_unread_gets_one_more(
+    peer: Peer, unread: int, over: bool, last: bool, whole: bool
+) -> None:
+    """Else refusals would lie unread without end. Whoever reads keeps his connection."""
+    leave_unread(peer, 70_000)
+    peer.say(request("/1"))
+    peer.answer()
+    peer.connection.flow.resume_writing()
+    leave_unread(peer, unread)
+    peer.transport.unread = unread
+    if over:
+        peer.connection.budget.take(limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE, ADDRESS)
+    sent = request("/2", b"x" * 10)
+    for piece in [sent] if whole else [sent[:-5], sent[-5:]]:
+        peer.say(piece)
+    peer.answer()
+    assert peer.read() == ["/1", "/2"]
+    assert (b"connection: close" in peer.transport.written) is last
+    assert peer.transport.closed == ("in order" if last else None)
 
 
 # --- a request that waits for long ----------------------------------------------------------------
