@@ -100,6 +100,10 @@ class Between(Peer):
         """As of the peer."""
         self._peer.count_in(share)
 
+    def room_for(self, size: int) -> bool:
+        """As of the peer."""
+        return self._peer.room_for(size)
+
     def let_go(self) -> None:
         """As of the peer."""
         self._peer.let_go()

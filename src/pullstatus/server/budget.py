@@ -68,9 +68,13 @@ class Budget:
         """Whether no more is taken on, of this owner or at all."""
         if self.bytes > limits.IN_HAND_BYTES_MAX:
             return Over.TOTAL
-        if owner is not None and self.has(owner) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE:
+        if owner is not None and self.used_up(owner):
             return Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
         return None
+
+    def used_up(self, owner: Owner) -> bool:
+        """Whether an owner has its whole part in hand."""
+        return self.has(owner) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
 
     def has(self, owner: Owner) -> int:
         """How much is in hand of an owner."""

@@ -227,8 +227,10 @@ class Connection(HttpToolsProtocol):
             self._leave()  # what is behind it is not read, so the loop does not say so
         if self._put_off or self._own_flow.put_off:
             return  # the wait is ours
+        unread = self._unread()
+        self._see_unread(unread)
         passed = self.state.late(
-            now, unread=self._unread(), written=self._written, body=self._framing.body_bytes
+            now, unread=unread, written=self._written, body=self._framing.body_bytes
         )
         if passed is not None:
             self._cut(passed)
@@ -309,6 +311,17 @@ class Connection(HttpToolsProtocol):
         cycle.disconnected = True
         self.transport.abort()
 
+    def room_for(self, size: int) -> bool:
+        """Whether the address has room for so large an answer that needs no key; counts it then.
+
+        Such a one is given in messages, and what lies unread of them is seen at the next look. So
+        all of it counts until then.
+        """
+        if self._network is not None and self.budget.used_up(self._network):
+            return False
+        self._recount(self._unread() + size, self._network)
+        return True
+
     async def respond(
         self, cycle: RequestResponseCycle, http_status: int, headers: bytes, body: bytes
     ) -> None:
@@ -367,6 +380,12 @@ class Connection(HttpToolsProtocol):
             owner = self._network if self._share is None else self._share.owner
         self._recount(self._unread(), owner)
 
+    def _see_unread(self, unread: int) -> None:
+        """Have in hand what lies unread now: of whom it was already, else of the address."""
+        counted, owner = self._unread_of
+        if unread != counted:
+            self._recount(unread, owner if counted else self._network)
+
     def _recount(self, unread: int, owner: Owner | None) -> None:
         """Have so much in hand of what lies unread, instead of what was counted before."""
         counted, of = self._unread_of
@@ -415,6 +434,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport)  # type: ignore[assignment]
         self.state = ConnectionState(self.loop.time())
+        if self.scheme == "https":  # where it would pause at eight times as much by itself
+            transport.set_write_buffer_limits(high=LARGE_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Parse, now or in turn, unless what is no body is over its bounds."""
@@ -811,6 +832,11 @@ class Connection(HttpToolsProtocol):
         if self.seat is not None:
             self.seat.leave()
 
+    def pause_writing(self) -> None:
+        """Much lies unread: it counts from now on, whatever it is an answer to."""
+        super().pause_writing()
+        self._see_unread(self._unread())
+
     def resume_writing(self) -> None:
         """What lay unread has been taken; over TLS, by what encrypts it."""
         if self._arrival is not None:
@@ -945,6 +971,9 @@ class _Peer:
 
     def let_go(self) -> None:
         self._connection.let_go(self._cycle())
+
+    def room_for(self, size: int) -> bool:
+        return self._connection.room_for(size)
 
     def hang_up(self) -> None:
         self._connection.hang_up(self._cycle())

@@ -49,6 +49,7 @@ _HEADERS = "pullstatus.headers"  # of a request's scope: they, by name, once som
 INTERNAL_ERROR = "Internal error"
 METHOD_NOT_ALLOWED = "Method not allowed"
 NO_SUCH_ADDRESS = "No such address"
+TOO_MUCH_IN_HAND = "Too much in hand"
 
 SAYS_NO_MORE_S = 1.0
 
@@ -88,6 +89,10 @@ class Peer(Protocol):
 
     def let_go(self) -> None:
         """Forget the body, if all of it has come: the request is refused, and answered late."""
+        ...
+
+    def room_for(self, size: int) -> bool:
+        """Whether so large an answer may be given to whoever asks; see `http.room_for`."""
         ...
 
     def hang_up(self) -> None:
@@ -245,6 +250,15 @@ def let_go(scope: Scope) -> None:
     peer: Peer | None = scope.get(PEER)
     if peer is not None:
         peer.let_go()
+
+
+def room_for(scope: Scope, size: int) -> bool:
+    """Whether so large an answer may be given, in messages, to who needs no key for it.
+
+    It counts as the address's then, until it is read.
+    """
+    peer: Peer | None = scope.get(PEER)
+    return peer is None or peer.room_for(size)
 
 
 # --- whose request it is, for the log -------------------------------------------------------------

@@ -20,7 +20,13 @@ from pullstatus import limits
 from pullstatus.receipts.source import Answer, builtin
 from pullstatus.records import MEMBERS, Kind, Member
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
-from pullstatus.server.http import BATCHES, INBOUND, INTERNAL_ERROR, NO_SUCH_ADDRESS
+from pullstatus.server.http import (
+    BATCHES,
+    INBOUND,
+    INTERNAL_ERROR,
+    NO_SUCH_ADDRESS,
+    TOO_MUCH_IN_HAND,
+)
 from pullstatus.server.inbound import CALLBACKS
 from pullstatus.server.ingest import KINDS, NDJSON, SENDS
 from pullstatus.server.stall import NotReady
@@ -49,7 +55,12 @@ ANY: Final[Titles] = {
 }
 """Of every request: its head, or its connection, is refused before any call sees it."""
 
-METRICS_PROBLEMS: Final[Titles] = {500: (INTERNAL_ERROR,), 503: ("Cannot read the store now",)}
+LARGE_PROBLEMS: Final[Titles] = {503: (TOO_MUCH_IN_HAND,)}
+
+METRICS_PROBLEMS: Final[Titles] = {
+    500: (INTERNAL_ERROR,),
+    503: ("Cannot read the store now", TOO_MUCH_IN_HAND),
+}
 
 CALLBACK_PROBLEMS: Final[Titles] = {
     401: ("Unknown token",),
@@ -362,7 +373,7 @@ def _openapi() -> Schema:
     answer = _of(
         "application/json", {"type": "object"}, "an OpenAPI 3.1 document", cache_control=cached
     )
-    return _get("openapi", "This document", {"200": answer})
+    return _get("openapi", "This document", {"200": answer}, LARGE_PROBLEMS)
 
 
 def _healthz() -> Schema:

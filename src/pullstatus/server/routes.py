@@ -28,7 +28,8 @@ from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.doors import LATE
+from pullstatus.server.budget import SAID, Over
+from pullstatus.server.doors import LATE, RETRY_LATER
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
     BATCHES,
@@ -39,6 +40,7 @@ from pullstatus.server.http import (
     METHOD_NOT_ALLOWED,
     NO_STORE,
     NO_SUCH_ADDRESS,
+    TOO_MUCH_IN_HAND,
     Receive,
     Scope,
     Send,
@@ -48,6 +50,7 @@ from pullstatus.server.http import (
     request_id_header,
     respond,
     respond_problem,
+    room_for,
     whose,
 )
 from pullstatus.server.inbound import CALLBACKS, CallbackDoor, InboundDoor
@@ -83,6 +86,7 @@ NO_SUCH_CALL: Final = "no such call; there is " + ", ".join(
     path.rpartition("/")[2] for path in (PULL_PATH, *sorted(QUESTIONS))
 )
 _METRICS: Final = "/metrics"
+_RETRY_LATER: Final = {name.decode(): value.decode() for name, value in RETRY_LATER}
 DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
 
 Call = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -214,8 +218,8 @@ class Routes:
         """
         content = openapi(VERSION, frozenset([*(route.path for route in routes), *beside]))
 
-        async def described(_request: Request) -> Response:
-            return Response(content, headers=ABOUT_HEADERS, media_type="application/json")
+        async def described(request: Request) -> Response:
+            return self._large(request, content, "application/json", ABOUT_HEADERS)
 
         made = Starlette(
             routes=[*routes, Route(OPENAPI_PATH, described)],
@@ -342,8 +346,24 @@ class Routes:
     def _age_s(self, at_ms: int | None) -> float:
         return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000
 
-    async def _metrics(self, _request: Request) -> Response:
-        return Response(await self.metrics(), media_type="text/plain; version=0.0.4")
+    async def _metrics(self, request: Request) -> Response:
+        return self._large(request, await self.metrics(), "text/plain; version=0.0.4")
+
+    def _large(
+        self,
+        request: Request,
+        content: bytes,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """An answer that needs no key and is large: not for whose address has its part in hand.
+
+        It would take as much more of what all have.
+        """
+        if room_for(request.scope, len(content)):
+            return Response(content, headers=headers, media_type=media_type)
+        detail = SAID[Over.ADDRESS]
+        return self._problem(request, 503, TOO_MUCH_IN_HAND, detail, _RETRY_LATER)
 
     async def _page(self) -> bytes:
         """For `metrics`."""

@@ -169,6 +169,7 @@ class Served:
         self.hung_up = False
         self.let_go: list[str] = []  # of which requests the body was forgotten
         self.gone = False  # whether the peer has, before the store is asked
+        self.has_room = True  # its address, for what is large and needs no key
         self.left = False  # or says no more; `on_leave` tells whoever wants to know
         self.on_leave: Callable[[], None] | None = None
         self.address = "192.0.2.7"
@@ -213,6 +214,7 @@ class Served:
             leaving=self._leaving,
             count_in=lambda share: share.add(max(limits.REQUEST_BYTES, len(content))),
             let_go=lambda: self.let_go.append(path),
+            room_for=lambda _size: self.has_room,
             hang_up=self._hang_up,
             respond=partial(_respond, send),
         )

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
+from pullstatus.server.arrival import LARGE_BYTES
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import Over, Share
 from pullstatus.server.connection import LARGE_BODY_BYTES, Connection, Connections
@@ -54,6 +55,7 @@ class Transport(asyncio.Transport):
         self.paused = False
         self.unread = 0
         self.on_write: Callable[[], None] = lambda: None
+        self.high: int | None = None  # bytes that lie unread where writing pauses
         self.closed: str | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -72,6 +74,10 @@ class Transport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.unread
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert low is None
+        self.high = high
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -1058,6 +1064,70 @@ def test_what_lies_unread_is_of_whose_part_the_request_was_in(peer: Peer) -> Non
     with share(peer):
         peer.answer()
     assert peer.connection.budget.of == {APPLICATION: 70_000}
+
+
+@pytest.mark.parametrize("size", [300, 600_000])
+@pytest.mark.parametrize("end", ["read", "lost"])
+def test_what_lies_unread_counts_however_it_was_answered(peer: Peer, size: int, end: str) -> None:
+    """In messages, or where it is too little for writing to pause, of which nobody is told."""
+
+    async def say(_scope: object, _receive: object, send: Any) -> None:  # noqa: ANN401
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        leave_unread(peer, size)
+        await send({"type": "http.response.body", "body": b"x"})
+
+    peer.connection.app = say
+    peer.connection._network = ADDRESS
+    peer.say(request("/1"))
+    large = size > LARGE_BODY_BYTES
+    assert peer.connection.budget.of == ({ADDRESS: size} if large else {})
+    for lies in (size, size // 2):  # as it is read
+        peer.transport.unread = lies
+        peer.wait(1)
+        assert peer.connection.budget.of == {ADDRESS: lies}
+        assert peer.connection.budget.bytes == lies
+    if end == "read":
+        peer.transport.unread = 0
+        peer.wait(1)
+    else:
+        peer.connection.connection_lost(None)
+    assert (peer.connection.budget.of, peer.connection.budget.bytes) == ({}, 0)
+
+
+def test_what_lies_unread_of_an_application_stays_its_own(peer: Peer) -> None:
+    leave_unread(peer, 70_000)
+    peer.say(request("/1"))
+    with share(peer):
+        peer.answer()
+    peer.transport.unread = 50_000
+    peer.wait(1)
+    assert peer.connection.budget.of == {APPLICATION: 50_000}
+
+
+def test_a_large_answer_to_nobody_known_counts_before_it_is_given(peer: Peer) -> None:
+    """So that no more of them are than one address may have, however quickly they are asked for."""
+    peer.connection._network = ADDRESS
+    peer.say(request("/1"))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    most = limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
+    assert scope[PEER].room_for(most)
+    assert not scope[PEER].room_for(1)
+    peer.answer()
+    assert peer.connection.budget.of == {ADDRESS: most}
+    peer.wait(1)
+    assert (peer.connection.budget.of, peer.connection.budget.bytes) == ({}, 0)
+
+
+def test_who_speaks_for_many_has_room(peer: Peer) -> None:
+    peer.connection.budget.take(limits.IN_HAND_BYTES_MAX + 1)
+    assert peer.connection.room_for(1)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_writing_pauses_over_tls_where_it_does_without(peer: Peer, tls: bool) -> None:
+    peer.transport.about["sslcontext"] = object() if tls else None
+    peer.connection.connection_made(peer.transport)
+    assert peer.transport.high == (LARGE_BYTES if tls else None)
 
 
 @pytest.mark.parametrize("whole", [True, False])

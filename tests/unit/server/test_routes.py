@@ -334,6 +334,22 @@ def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
     assert problem(answer, 503)["detail"] == "held by another process"
 
 
+@pytest.mark.parametrize(
+    ("path", "http_status"),
+    [("/metrics", 503), ("/openapi.json", 503), ("/healthz", 200), ("/readyz", 200), ("/", 200)],
+)
+def test_what_is_large_and_needs_no_key_has_to_have_room(path: str, http_status: int) -> None:
+    """Else one address could have it lie unread on each of its connections."""
+    served = Served()
+    served.has_room = False
+    answer, _ = run(served.ask("GET", path))
+    assert answer is not None
+    assert answer.http_status == http_status
+    if http_status == 503:
+        assert problem(answer, 503)["title"] == "Too much in hand"
+        assert answer.header("retry-after") == str(limits.RETRY_AFTER_S)
+
+
 def test_metrics_tell_the_totals_that_the_store_keeps() -> None:
     """They ask for no mailbox: the store that answers them cannot even list any."""
     served = Served()

@@ -56,6 +56,7 @@ OF_A_CONNECTION = {
     "on_message_complete",
     "on_response_complete",
     "parser",
+    "pause_writing",
     "pipeline",
     "resume_writing",
     "scheme",
