@@ -444,7 +444,8 @@ UNKNOWN_MEMBERS_MAX: Final = 64
 """Members of one record beside those that are documented. Carriers add two or three."""
 
 CONNECTIONS_MAX: Final = 16_384
-"""Connections at a time, if the system lets us have as many files: an idle one takes 13 KiB."""
+"""Connections at a time, if the system lets us have as many files: an idle one takes 13 KiB, and as
+much as the headers of its last request were longer than usual. No large body is kept of it."""
 
 WORST_TOLD: Final = 10
 """Mailboxes that figures tell of one by one, by each of two measures: as many as somebody reads."""

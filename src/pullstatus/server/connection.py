@@ -801,6 +801,8 @@ class Connection(HttpToolsProtocol):
         self.state.answered(now)
         self._part()
         self.budget.take(-self._size, self._network)
+        if self._size > limits.REQUEST_BYTES:
+            self._let_body_go()
         self._size = self._sizes.pop(0) if self._sizes else 0
         if self.expect_100_continue and self._unsent():
             self._end()  # the body that was not asked for may never come, or may: nobody can tell
@@ -815,6 +817,16 @@ class Connection(HttpToolsProtocol):
             # Not at once: a long pipeline answered from in here would be a deep recursion.
             cycle, app = self._pipeline.pop()
             self.schedule.wait(cycle.run_asgi, app, cycle.scope, self.client)
+
+    def _let_body_go(self) -> None:
+        """Keep no large body of what is answered: its cycle stays until the next one comes.
+
+        One with another behind it is not kept anyhow.
+        """
+        cycle = self.cycle
+        if cycle is not None and cycle.response_complete:
+            scope: dict[str, Any] = cycle.scope
+            scope[PEER].body = cycle.body = _READ
 
     def _unsent(self) -> bool:
         """The request at hand is answered, and nothing of its body has come."""

@@ -262,7 +262,7 @@ class InboundDoor(ParkingDoor):
         return secret, name
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
-        begun: BegunBatch | None = scope.get(BEGUN)
+        begun: BegunBatch | None = scope.pop(BEGUN, None)  # the scope outlives the answer
         if begun is not None:
             with share_of(scope, self._budget, begun.live.application.sdkappid):
                 return await self._go_on(begun, scope, send)

@@ -111,7 +111,7 @@ class IngestDoor(Door):
         return self._answered(begun, await self._append(begun.live, begun, gone))
 
     async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
-        begun: BegunBatch | None = scope.get(BEGUN)
+        begun: BegunBatch | None = scope.pop(BEGUN, None)  # the scope outlives the answer
         if begun is not None:
             scope["pullstatus.token"] = begun.token
             with share_of(scope, self._budget, begun.live.application.sdkappid):

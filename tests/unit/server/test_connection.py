@@ -1219,6 +1219,42 @@ def test_a_request_that_waited_is_answered_like_any_other(peer: Peer) -> None:
     assert peer.read() == ["/1", "/2"]
 
 
+# --- what is kept of a request that is answered ---------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/1", "/read"])
+@pytest.mark.parametrize("reads", [1, 2, 20])
+@pytest.mark.parametrize("early", [False, True])
+def test_no_body_is_kept_of_what_is_answered(
+    peer: Peer, path: str, reads: int, early: bool
+) -> None:
+    """A connection may be quiet for long then, beside many others."""
+    whole = request(path, b"x" * 250_000)
+    sent = whole[:-50] if early else whole
+    for place in range(reads):
+        peer.say(sent[len(sent) * place // reads : len(sent) * (place + 1) // reads])
+    if path == "/read" and early:
+        peer.say(whole[-50:])  # it answers when it has read all
+    peer.answer()
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    assert (len(peer.connection.cycle.body), len(scope[PEER].body or b"")) == (0, 0)
+    assert peer.connection.budget.bytes == 0
+    if early and path == "/1":
+        assert peer.state is Phase.REST
+        peer.say(whole[-50:])
+    assert (peer.state, len(peer.connection.cycle.body)) == (Phase.IDLE, 0)
+
+
+def test_each_of_many_behind_one_another_has_its_body(peer: Peer) -> None:
+    bodies = [bytes([letter]) * 50_000 for letter in b"abc"]
+    peer.say(b"".join(request("/read", body) for body in bodies))
+    while peer.answer():
+        pass
+    assert [body for _, body in peer.said] == bodies
+    assert peer.read() == ["/read"] * 3
+    assert not peer.connection.cycle.body
+
+
 # --- what is left of a request --------------------------------------------------------------------
 
 
