@@ -74,6 +74,7 @@ class Fleet:
         count: int,
         *,
         brief: Callable[[int], Brief],
+        renewed: Callable[[Brief], Brief],
         answer: Callable[[Any], Awaitable[object]],
         beats: Callable[[Member], int],
         on_dead: Callable[[Member], None],
@@ -86,6 +87,8 @@ class Fleet:
                 process number.
             brief: what a worker is to do; its descriptors are inherited, and its share of the store
                 is closed here then.
+            renewed: a brief as it is by the time that the worker asks for it; from then on it hears
+                what all are told.
             answer: answers what a worker asks, and nobody here.
             beats: how often a worker's event loop has counted so far.
             on_dead: called when one is dead, before its next life.
@@ -95,6 +98,7 @@ class Fleet:
         self.ended = 0
         self._command = command
         self._brief = brief
+        self._renewed = renewed
         self._answer = answer
         self._beats = beats
         self._on_dead = on_dead
@@ -226,6 +230,8 @@ class Fleet:
         member.process, member.looks = process, 0
         try:
             member.control = await Control.over(ours, hear)
+            if self._over.is_set():
+                process.kill()  # it could not be told to stop yet, and has begun nothing
             await self._listen(member, member.control)
         finally:
             member.serves = False
@@ -265,7 +271,7 @@ class Fleet:
 
     async def _hear(self, member: Member, brief: Brief, said: object) -> object:
         if isinstance(said, AskBrief):
-            return brief
+            return self._renewed(brief)
         if isinstance(said, Snapshot):
             member.newest = said
         elif isinstance(said, Started):

@@ -169,6 +169,7 @@ class Parent(Server):
             self._command,
             self.options.workers,
             brief=self._brief,
+            renewed=self._renewed,
             answer=answer,
             beats=lambda member: ledger.of(member.number - 1, BEATS),
             on_dead=dead,
@@ -197,6 +198,10 @@ class Parent(Server):
             self._ledger,
             self._secret,
         )
+
+    def _renewed(self, brief: Brief) -> Brief:
+        """The same with the options as they are now: they may have been read anew since."""
+        return msgspec.structs.replace(brief, options=self.options, log_level=_log_level())
 
     def _listeners(
         self,

@@ -7,10 +7,12 @@ import contextlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import pytest
 import structlog
 
@@ -18,7 +20,7 @@ from pullstatus import limits
 from pullstatus.errors import StoreRefused
 from pullstatus.server.serve import ServeOptions
 from pullstatus.server.workers import fleet
-from pullstatus.server.workers.control import Brief
+from pullstatus.server.workers.control import Brief, Stop
 from pullstatus.server.workers.fleet import Fleet, Member
 from pullstatus.server.workers.pulse import BEAT_S
 
@@ -54,12 +56,14 @@ class Started:
     def __init__(self, command: tuple[str, ...], count: int = 2) -> None:
         self.listener = socket.socket()
         self.briefs = 0
+        self.options = ServeOptions("")
         self.fails = False
         self.dead: list[int] = []
         self.fleet = Fleet(
             command,
             count,
             brief=self.brief,
+            renewed=lambda brief: msgspec.structs.replace(brief, options=self.options),
             answer=nothing,
             beats=lambda _member: 0,
             on_dead=self.on_dead,
@@ -77,7 +81,7 @@ class Started:
         if self.fails:
             raise OSError(24, "Too many open files")
         end = self.listener.fileno()
-        return Brief(number, ServeOptions(""), "info", None, end, end, b"")
+        return Brief(number, self.options, "info", None, end, end, b"")
 
     async def gone(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -88,10 +92,10 @@ class Started:
         self.dead.append(member.number)
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(holds: Callable[[], bool], *, every_s: float = 0.01) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(every_s)
 
 
 def sockets() -> int:
@@ -173,6 +177,44 @@ def test_a_stop_does_not_wait_until_a_worker_would_be_started_anew(
         assert started.briefs == briefs
 
     with Started(GOOD) as started:
+        asyncio.run(play(started))
+
+
+def test_a_worker_that_could_not_be_told_to_stop_yet_is_ended() -> None:
+    """It has just been started; else it would serve on until it is killed as overdue."""
+
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        starting = asyncio.create_task(kept.start())
+        await until(lambda: kept.members[-1].process is not None, every_s=0.0)
+        assert [member.control for member in kept.members] == [None, None]
+        kept.stop()
+        kept.tell(Stop(time.monotonic() + PATIENCE_S))
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait(kept._keeping)
+            await starting
+        assert [member.process and member.process.returncode for member in kept.members] == [-9, -9]
+        await started.gone()
+
+    with Started(GOOD) as started:
+        asyncio.run(play(started))
+
+
+def test_a_worker_is_told_the_options_that_hold_when_it_asks() -> None:
+    """What all are told before that, it does not hear."""
+
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        starting = asyncio.create_task(kept.start())
+        await until(lambda: kept.members[0].process is not None, every_s=0.0)
+        started.options = ServeOptions("", worst=7)
+        await asyncio.wait_for(starting, PATIENCE_S)
+        await started.gone()
+        assert started.fleet.ended == 0
+
+    asks = "assert (await control.ask(AskBrief())).options.worst == 7"
+    command = (sys.executable, "-c", SERVES.replace("await control.ask(AskBrief())", asks))
+    with Started(command, count=1) as started:
         asyncio.run(play(started))
 
 
