@@ -71,6 +71,9 @@ log = structlog.get_logger(__name__)
 LATE = "pullstatus.late"
 """Of a request's scope: when it was put off because the store had not answered, by perf_counter."""
 
+_PUT_OFF: Final = "pullstatus.put_off"
+"""Of the same scope: the end of saying so."""
+
 RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 
 T = TypeVar("T")
@@ -156,6 +159,11 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
+        await self._do(scope, receive, send)
+        if LATE in scope:  # a request that ends before its answer is written gets a 500 behind it
+            await scope[_PUT_OFF]
+
+    async def _do(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             count = await self._take(scope, receive, send)
         except Disconnected:
@@ -444,7 +452,8 @@ class ParkingDoor(Door):
             headers=RETRY_LATER,
         )
         problem.__cause__ = StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
-        eager.run(asyncio.get_running_loop(), self._refuse(problem, scope, send))
+        saying = self._refuse(problem, scope, send)
+        scope[_PUT_OFF] = eager.begin(asyncio.get_running_loop(), saying)
 
     async def _park(
         self,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def run(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, None], _: object = None) -> None:
@@ -26,3 +28,18 @@ def run(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, None], _: object
         loop.call_soon(go_on)
     else:
         awaited.add_done_callback(go_on)
+
+
+def begin(loop: AbstractEventLoop, work: Awaitable[T]) -> Future[T]:
+    """Go on with it likewise, beside whoever waits for what it comes to."""
+    end: Future[T] = loop.create_future()
+    run(loop, _settle(end, work))
+    return end
+
+
+async def _settle(end: Future[T], work: Awaitable[T]) -> None:
+    """Tell `end` what the work came to."""
+    try:
+        end.set_result(await work)
+    except Exception as error:  # noqa: BLE001 - who waits is told
+        end.set_exception(error)

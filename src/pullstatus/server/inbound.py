@@ -17,11 +17,11 @@ nobody else can own them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -83,9 +83,6 @@ _ANSWER: Final = "pullstatus.answer"  # of a request's scope: what its sender ta
 _NO_SOURCE: Final = "comes from a source that is not known: `pullstatus source list` says which are"
 # A sender takes 404 for the end of it.
 _GONE: Final = "it was made for an application that is deleted; make one with `token create`"
-
-
-T = TypeVar("T")
 
 
 class _Part(NamedTuple):
@@ -223,8 +220,7 @@ class InboundDoor(ParkingDoor):
             TimeoutError: the store has had its time; what it does yet is `begun.storing`.
         """
         loop = asyncio.get_running_loop()
-        begun.storing = storing = loop.create_future()
-        eager.run(loop, _settle(storing, self._append(begun.live, begun, gone)))
+        begun.storing = storing = eager.begin(loop, self._append(begun.live, begun, gone))
         woken = loop.create_future()
         wake = partial(_wake, woken)
         timer = loop.call_later(limits.CALLBACK_ANSWER_S, wake)
@@ -709,14 +705,6 @@ def _owner(token: Token) -> int:
 def _passes(report: Report) -> bool:
     """Whether there is nothing to store of it."""
     return report.kind is Kind.DELIVERY_STATUS and report.state is State.INTERMEDIATE
-
-
-async def _settle(end: asyncio.Future[T], work: Awaitable[T]) -> None:
-    """Tell `end` what the work came to."""
-    try:
-        end.set_result(await work)
-    except Exception as error:  # noqa: BLE001 - who waits is told
-        end.set_exception(error)
 
 
 def _wake(waits: asyncio.Future[None], _: object = None) -> None:

@@ -131,14 +131,6 @@ def _given(answer: T | BaseException) -> T:
     return answer
 
 
-async def _respond(send: Send, http_status: int, lines: bytes, body: bytes) -> None:
-    """An answer that is written at once, as the messages that it would be else."""
-    headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _answer(said: list[Any]) -> Answer | None:
     if not said:
         return None
@@ -173,6 +165,8 @@ class Served:
         self.left = False  # or says no more; `on_leave` tells whoever wants to know
         self.on_leave: Callable[[], None] | None = None
         self.address = "192.0.2.7"
+        self.can_write = asyncio.Event()  # the connection; cleared while much lies unread
+        self.can_write.set()
         self._answered = asyncio.Event()  # whether the newest request is
 
     async def until_answered(self) -> None:
@@ -216,7 +210,7 @@ class Served:
             let_go=lambda: self.let_go.append(path),
             room_for=lambda _size: self.has_room,
             hang_up=self._hang_up,
-            respond=partial(_respond, send),
+            respond=partial(self._respond, send),
         )
 
         if self.at_once and method == "POST":
@@ -231,7 +225,7 @@ class Served:
                     begun = later.begun
                     begun.failed = error
             if isinstance(begun, tuple):
-                await _respond(send, 200, *begun)
+                await self._respond(send, 200, *begun)
                 return _answer(said)
             if begun is not None:
                 scope[BEGUN] = begun
@@ -267,6 +261,14 @@ class Served:
         lines = answer.content.decode().splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    async def _respond(self, send: Send, http_status: int, lines: bytes, body: bytes) -> None:
+        """An answer that is written at once, as the messages that it would be else."""
+        await self.can_write.wait()
+        headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": http_status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _leaving(self, on_leave: Callable[[], None] | None) -> bool:
         self.on_leave = on_leave

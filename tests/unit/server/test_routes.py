@@ -18,7 +18,7 @@ from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
 from pullstatus.store import NO_TICKET, Aside, Backlog, Engine, Gone, Mailbox, Page, Pull, PutAside
 from pullstatus.wire.about import Feature, read_features
-from tests.harness import Answer, status
+from tests.harness import PATIENCE_S, Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
 T = TypeVar("T")
@@ -183,6 +183,42 @@ def test_callback_that_was_put_off_is_not_answered_again(
     figures = asyncio.run(served.figures())
     assert figures['pullstatus_batches_total{door="callbacks",status="503"}'] == 1
     assert figures['pullstatus_batches_total{door="callbacks",status="500"}'] == 0
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+def test_callback_that_is_put_off_ends_when_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, stored: bool, at_once: bool
+) -> None:
+    """It cannot be while the connection is not written to; the server would answer once more."""
+    served = Served()
+    served.at_once = at_once
+    monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
+
+    done = asyncio.Event()
+
+    async def late(_operation: object, _gone: object) -> int:
+        while not served.routes.figures.batches["callbacks", 503]:  # noqa: ASYNC110 - it is a count
+            await asyncio.sleep(0.01)
+        done.set()
+        if not stored:
+            raise StoreUnavailable("away")
+        return 1
+
+    monkeypatch.setattr(served.store, "append", late)
+
+    async def ask() -> Answer | None:
+        served.can_write.clear()
+        asking = asyncio.create_task(served.callback([status(1)]))
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not asking.done()
+        served.can_write.set()
+        return await asking
+
+    answer, _ = run(ask())
+    problem(answer, 503)
 
 
 def test_unknown_token_is_put_off_soon_when_the_store_says_nothing(
