@@ -306,7 +306,8 @@ def address_of_peer(scope: Scope) -> str:
 
 def address_of(client: tuple[str, int] | None) -> str:
     """The same of a connection."""
-    return client[0] if client and _is_address(client[0]) else ""
+    text = client[0] if client else ""
+    return text if len(text) <= limits.ADDRESS_CHARS_MAX and _is_address(text) else ""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -315,7 +316,7 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return len(text) <= limits.ADDRESS_CHARS_MAX
+    return True
 
 
 def named_application(scope: Scope) -> int | None:

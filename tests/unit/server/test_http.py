@@ -163,6 +163,14 @@ def test_request_has_one_name_and_no_other_has_it() -> None:
     assert http.request_id_header(one) == (b"pullstatus-request-id", name.encode())
 
 
+@pytest.mark.parametrize("text", ["x" * 10_000, "fe80::1%" + "x" * 10_000])
+def test_nothing_is_remembered_of_what_is_too_long_for_an_address(text: str) -> None:
+    """A proxy may pass on whatever a stranger wrote."""
+    before = http._is_address.cache_info()
+    assert http.address_of((text, 4)) == ""
+    assert http._is_address.cache_info() == before
+
+
 PARTS = st.sampled_from([b"sdkappid", b"%73dkappid", b"Sdkappid", b""])
 TOKEN = Token("gateway", "digest", 0, 1400006666)
 
