@@ -20,6 +20,9 @@ and then rubbish, or sends it and says no more, still gets its answer first. An 
 another protocol is passed over. What is refused here, or cut, no call sees: so it is counted and
 logged here.
 
+What lies unread is in hand, as what is not answered is. Of whoever is over his part and leaves
+answers unread the next answer is the last, since it would lie there as well.
+
 A request that came whole is answered without a task of its own, as far as its answer is known at
 once: most of what a small request costs on uvicorn's way is the task, the timer and the messages.
 One that came whole in one read, and is a usual one, is not even given to the parser: see `whole`.
@@ -824,8 +827,8 @@ class Connection(HttpToolsProtocol):
         One with another behind it is not kept anyhow.
         """
         cycle = self.cycle
-        if cycle is not None and cycle.response_complete:
-            scope: dict[str, Any] = cycle.scope
+        if cycle is not None and cycle.response_complete:  # type: ignore[redundant-expr] # or none
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
             scope[PEER].body = cycle.body = _READ
 
     def _unsent(self) -> bool:
