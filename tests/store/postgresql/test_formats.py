@@ -14,13 +14,16 @@ from click.testing import CliRunner
 from psycopg.rows import TupleRow
 
 from pullstatus.cli import main
-from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.errors import StoreCorrupt, StoreFailed, StoreRefused
+from pullstatus.mailbox.following import pass_over
 from pullstatus.store import (
+    Append,
     Count,
     Follow,
     Followed,
     Named,
     Naming,
+    Pull,
     Sums,
     Tally,
     audit_store,
@@ -42,6 +45,7 @@ from tests.store.build import (
     pull,
     records,
 )
+from tests.store.postgresql.conftest import writer_of
 
 pytestmark = pytest.mark.anyio
 
@@ -322,6 +326,15 @@ async def test_sums_begin_anew_when_marks_are_gone(url: str, admin: Admin) -> No
     [
         ("UPDATE pullstatus.chunk SET body = body || 'x' WHERE first_seq = 1", "damaged"),
         ("DELETE FROM pullstatus.chunk WHERE first_seq = 1", "missing at 1"),
+        ("DELETE FROM pullstatus.chunk", "is not waiting -6"),
+        (
+            "DELETE FROM pullstatus.chunk; DELETE FROM pullstatus.journal",
+            "followed to entry 6, the tail stands at 0",
+        ),
+        (
+            "DELETE FROM pullstatus.chunk WHERE first_seq > 4; TRUNCATE pullstatus.journal",
+            "followed to entry 6, the tail stands at 4",
+        ),
         ("DELETE FROM pullstatus.journal WHERE first_seq = 1", "hole"),
         ("UPDATE pullstatus.journal SET handed_out = 7 WHERE first_seq = 5", "is not waiting"),
         ("DELETE FROM pullstatus.mailbox", "mailboxes that do not exist"),
@@ -334,11 +347,27 @@ async def test_an_audit_sees_damage(url: str, admin: Admin, damage: str, told: s
     for _ in range(3):
         await store.append(append(STATUSES, records(2)))
         await store.pull(pull(STATUSES, 2))
+    await pass_over(store)
     await store.close()
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
     admin.execute(damage)
     report = await audit_store(url, lambda _done, _total: None)
     assert any(told in finding.problem for finding in report.findings), report.findings
+
+
+@pytest.mark.parametrize("operation", [append(STATUSES, records(1)), pull(STATUSES, 1)])
+async def test_where_all_entries_are_missing_nothing_is_accepted_or_handed_out(
+    url: str, admin: Admin, operation: Append | Pull
+) -> None:
+    """What comes would have numbers of entries that have left."""
+    store = await open_store(url)
+    await store.append(append(STATUSES, records(2)))
+    await store.pull(pull(STATUSES, 2))
+    admin.execute("DELETE FROM pullstatus.chunk")
+    with pytest.raises(StoreCorrupt, match="missing behind 0: 2 have left"):
+        await writer_of(store).submit(operation)
+    assert admin.execute("SELECT FROM pullstatus.chunk").fetchall() == []
+    await store.close()
 
 
 async def test_a_process_of_its_own_makes_the_commits_of_a_server(database: str) -> None:

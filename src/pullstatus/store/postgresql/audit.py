@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.acts import problems_of
 from pullstatus.store.postgresql import schema
-from pullstatus.store.postgresql.lists import ACT_COLUMNS, BACKLOG_OF, act_row, backlog_row
+from pullstatus.store.postgresql.lists import ACT_COLUMNS, STANDING_OF, act_row, backlog_row
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import open_store
 from pullstatus.store.postgresql.session import meaning
@@ -67,10 +67,11 @@ def _audit(connection: Connection, progress: Progress, prove_setting: ProveSetti
     while boxes := connection.execute(_NEXT_BOXES, (last, _BOXES)).fetchall():
         for (box,) in boxes:
             with _moment(connection):
-                row = connection.execute(BACKLOG_OF, (ints([box]), int(Outcome.PULLED))).fetchone()
+                values = ints([box]), int(Outcome.PULLED)
+                row = connection.execute(STANDING_OF, values).fetchone()
                 if row is not None:
                     backlog = backlog_row(*row)
-                    mailboxes.append(backlog)
+                    mailboxes += [backlog] if backlog.accepted else []
                     found = problems(_Kept(connection, box), backlog)
                     findings += [Finding(backlog.mailbox, problem) for problem in found]
             last = box

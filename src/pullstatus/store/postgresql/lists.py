@@ -241,6 +241,8 @@ LEFT JOIN LATERAL (SELECT at_ms FROM pullstatus.journal WHERE box = s.box AND ou
 """  # noqa: S608 - ours
 _BACKLOG = f"{BACKLOG_COLUMNS} WHERE s.tail > 0 ORDER BY s.box"
 BACKLOG_OF: Final = _BACKLOG.replace(") s\n", " WHERE m.box = ANY(%s::bigint[])) s\n", 1)
+# Those that were never filled, too: of one that was, all entries may be missing.
+STANDING_OF: Final = BACKLOG_OF.replace("WHERE s.tail > 0 ", "", 1)
 
 _BEFORE_CHUNK = (
     "SELECT coalesce((SELECT first_seq - 1 FROM pullstatus.chunk WHERE box = %s AND first_seq <= %s"

@@ -15,6 +15,7 @@ from typing import Any, cast
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
+from pullstatus.errors import StoreCorrupt
 from pullstatus.store.chunk import COUNT_MAX
 from pullstatus.store.fingerprints import KEY, halves_of
 from pullstatus.store.gathering.operations import Forget
@@ -182,7 +183,13 @@ class PostgresTables:
     # -- mailboxes
 
     def draft(self, mailbox: Mailbox) -> State | None:
-        return self.states.get(slot(mailbox))
+        state = self.states.get(slot(mailbox))
+        if state is not None and state.cursor > state.tail:  # what comes would never be handed out
+            raise StoreCorrupt(
+                f"entries of {mailbox} are missing behind {state.tail}: {state.cursor} have left;"
+                " run `pullstatus audit`, and restore a backup"
+            )
+        return state
 
     def create(self, mailbox: Mailbox) -> State:
         raise MissingMailboxes({slot(mailbox)} | (self._asked.adds - self.states.keys()))

@@ -4,6 +4,7 @@ chunks    reach without a gap from the first kept entry to the tail, and match t
 journal   reaches without a gap or an overlap from the first kept entry to the cursor
 counts    accepted = waiting + handed out + expired + erased + quarantined + put back + routed,
           each as stored, and each as the journal adds it up
+derived   of no entry that is not there
 put back  each that the journal says was put back has its copy, and one only
 readers   the page in a reader's hand is in the journal as its own, not acknowledged, or, once
           that was removed, kept whole; and no other page is in a hand
@@ -90,6 +91,8 @@ def problems(kept: Kept, row: Backlog) -> Iterator[str]:
         elif outcome == Outcome.PUT_BACK:
             back += range(first, first + count)
     cursor = row.accepted - row.waiting
+    if row.followed.through > row.accepted:
+        yield f"followed to entry {row.followed.through}, the tail stands at {row.accepted}"
     if expected - 1 != cursor:
         yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
     # Empty copies were handed out by pulls that knew of none, and are passed by those that do.
