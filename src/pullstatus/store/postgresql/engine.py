@@ -1,9 +1,8 @@
-"""`PostgresStore`: the verbs of `Store` over a lane that commits and two connections that ask."""
+"""`PostgresStore`: the verbs of `Store` over a lane that commits and connections that ask."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -29,6 +28,7 @@ from pullstatus.store.postgresql.look import Looks
 from pullstatus.store.postgresql.opening import Opened, open_store, there
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.totals import Survey
+from pullstatus.store.postgresql.turns import Turn
 from pullstatus.store.segments import Index, Segment
 from pullstatus.store.transfer import Key, Migration, Part, Row
 from pullstatus.store.values import (
@@ -79,9 +79,12 @@ class PostgresStore(SharedStore):
         self._reads = Reads(location, known, self._timeline, LIST_S)
         self._lists = Lists(self._reads)
         self._derived = Derived(self._reads)
-        self._quick = Reads(location, known, self._timeline, limits.STORE_WAIT_S)
+        quick = partial(Reads, location, known, self._timeline, limits.STORE_WAIT_S)
+        self._quick = quick()
         self._looks = Looks(self._quick, Gate(opened.meta.moving))
         self._settings = Lists(self._quick)  # a server follows them, whatever is listed meanwhile
+        self._upkeep = Turn(quick(), _UPKEEP, kept=False)
+        self._following = Turn(quick(), _FOLLOWING, kept=True)  # asked for each second
         self._survey = Survey()
         self._surveying = asyncio.Lock()
         self._size = 0
@@ -186,17 +189,7 @@ class PostgresStore(SharedStore):
         return await self._lists.due_for_purge(left_before_ms)
 
     def _removing(self) -> AbstractAsyncContextManager[bool]:
-        return self._alone(_UPKEEP)
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, lock: int) -> AsyncIterator[bool]:
-        """Whether this process is the one that does something, until the block ends."""
-        ours = await self._reads.hold(lock)
-        try:
-            yield ours
-        finally:
-            if ours:
-                await self._reads.let_go(lock)
+        return self._upkeep.take()
 
     # -- becoming another ------------------------------------------------------------------------
 
@@ -247,7 +240,7 @@ class PostgresStore(SharedStore):
 
     def following(self) -> AbstractAsyncContextManager[bool]:
         """See `Store.following`."""
-        return self._alone(_FOLLOWING)
+        return self._following.take()
 
     async def behind(self, count_max: int) -> list[Backlog]:
         """See `Store.behind`."""
@@ -378,6 +371,8 @@ class PostgresStore(SharedStore):
         self._closed = True
         await self._looks.close()
         await self._reads.close()
+        await self._upkeep.close()
+        await self._following.close()
         await self._writer.close()
 
 

@@ -109,13 +109,19 @@ class Reads:
         Raises:
             StoreUnavailable, StoreCorrupt: as of `ask`.
         """
+        async with self._proven() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield Ask(connection)
+            await connection.execute("COMMIT")
+
+    @contextlib.asynccontextmanager
+    async def _proven(self) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+        """A connection that has just answered, to oneself; dropped if anything goes wrong."""
         async with self._own_turn() as due_s:
             connection = await self._connected(due_s, proven=True)
             try:
                 with _answers(connection, self._answer_due_s(due_s)):
-                    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    yield Ask(connection)
-                    await connection.execute("COMMIT")
+                    yield connection
             except BaseException as error:
                 await self._drop()
                 if isinstance(error, psycopg.Error):
@@ -137,15 +143,50 @@ class Reads:
         """By when what is asked now must be answered."""
         return min(due_s, asyncio.get_running_loop().time() + self._answer_s)
 
-    async def hold(self, number: int) -> bool:
-        """Take a lock until `let_go` or the end of the connection; whether it was free."""
-        rows = await self.ask("SELECT pg_try_advisory_lock(%s)", number)
-        return rows == [(True,)]
+    async def hold(self, number: int, idle_s: float) -> bool:
+        """Begin a transaction that lasts until `let_go`, and try to take a lock with it.
 
-    async def let_go(self, number: int) -> None:
-        """Release what `hold` took; the connection may have been lost meanwhile, and it with it."""
-        with contextlib.suppress(StoreUnavailable, StoreRefused):
-            await self.ask("SELECT pg_advisory_unlock(%s)", number)
+        It ends, and the lock with it, once nothing was asked for `idle_s`.
+
+        Returns:
+            Whether the lock was free.
+
+        Raises:
+            StoreUnavailable, StoreFailed, StoreCorrupt: as of `ask`.
+        """
+        cursor = await self._say(_HOLD.format(idle_ms=round(idle_s * 1000), number=number))
+        while cursor.nextset():
+            pass
+        return await cursor.fetchone() == (True,)
+
+    async def stay(self) -> None:
+        """Have what `hold` began go on; nothing if the connection was lost meanwhile.
+
+        Raises:
+            StoreUnavailable, StoreFailed, StoreCorrupt: as of `ask`.
+        """
+        await self._say("SELECT 1")
+
+    async def let_go(self, *, kept: bool) -> None:
+        """End what `hold` began; the connection may have been lost meanwhile, and it with it.
+
+        Args:
+            kept: leave the connection open.
+        """
+        if kept:
+            with contextlib.suppress(StoreUnavailable, StoreRefused):
+                await self._say("COMMIT")
+            return
+        async with self._turn:
+            await self._drop()
+
+    async def _say(self, sql: str) -> psycopg.AsyncCursor[TupleRow]:
+        """Have the server do something, and keep no snapshot of it, as it does of what is asked."""
+        return await asyncio.create_task(self._tell(sql))
+
+    async def _tell(self, sql: str) -> psycopg.AsyncCursor[TupleRow]:
+        async with self._proven() as connection:
+            return await connection.execute(sql, prepare=False)
 
     async def close(self) -> None:
         """Let the question under way end, then close."""
@@ -254,6 +295,11 @@ def _answers(connection: psycopg.AsyncConnection[TupleRow], due_s: float) -> Ite
 
 
 _LATE: Final = "the database does not answer in time"
+
+_HOLD: Final = (
+    "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms};"
+    " SELECT pg_try_advisory_xact_lock({number})"
+)
 
 
 class Ask:

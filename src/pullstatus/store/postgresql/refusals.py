@@ -199,5 +199,5 @@ def _warnings(
     return found
 
 
-PROCESS_CONNECTIONS: Final = 3  # one that commits, one that looks, one that lists
+PROCESS_CONNECTIONS: Final = 4  # that commit, look, list, and say whose turn it is to follow
 CONNECTIONS_MIN: Final = 20
