@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import psycopg
 import pytest
@@ -14,6 +14,9 @@ from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
     Change,
+    Count,
+    Follow,
+    Followed,
     Mailbox,
     Once,
     Page,
@@ -21,6 +24,7 @@ from pullstatus.store import (
     Pull,
     RepeatKey,
     Store,
+    Tally,
     While,
     audit_store,
     open_store,
@@ -268,20 +272,24 @@ async def test_waiting_for_what_others_bring_takes_less_than_a_second(opener: Op
     assert look.WATCH_S < 1
 
 
-async def test_locks_are_taken_in_one_order(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Groups of many mailboxes in any order, of two lanes: none waits for the other for good."""
-    stores = [await opener() for _ in range(2)]
-    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 30)]
-    retried: list[BaseException] = []
+@pytest.fixture
+def retried(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """Why groups were done again."""
+    found: list[BaseException] = []
     real = Log._give_up
 
     def give_up(log: Log, due_s: float, error: BaseException) -> None:
-        retried.append(error)
+        found.append(error)
         real(log, due_s, error)
 
     monkeypatch.setattr(Log, "_give_up", give_up)
+    return found
+
+
+async def test_locks_are_taken_in_one_order(opener: Opener, retried: list[BaseException]) -> None:
+    """Groups of many mailboxes in any order, of two lanes: none waits for the other for good."""
+    stores = [await opener() for _ in range(2)]
+    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 30)]
 
     async def work(store: Store, order: Sequence[Mailbox]) -> None:
         for _ in range(5):
@@ -293,6 +301,50 @@ async def test_locks_are_taken_in_one_order(
     waited = [error for error in retried if not isinstance(error, psycopg.errors.UniqueViolation)]
     assert [error for error in waited if isinstance(error, psycopg.Error)] == []
     assert group.ordered({3, 1, 2}) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_tallies_are_counted_in_one_order(
+    opener: Opener, admin: Admin, database: str, retried: list[BaseException]
+) -> None:
+    """Of applications in any order, by two lanes: none waits for the other for good."""
+    stores = [await opener() for _ in range(2)]
+    numbers = range(1, 30)
+    tallies = [Tally(4, hour, (1, 2)) for hour in (9, 7, 8)]
+
+    async def count(store: Store, order: Sequence[int]) -> None:
+        asks = Follow(STATUSES, Followed(), 1, None, [])  # in the middle of a group
+        counts = [Count(number, tallies, NOW_MS) for number in order]
+        await asyncio.gather(*map(store.count, counts), store.follow(asks))
+
+    await count(stores[0], numbers)
+    with psycopg.connect(database) as holder:
+        holder.execute("SELECT FROM pullstatus.tally WHERE sdkappid = 15 FOR UPDATE")
+        counting = asyncio.gather(count(stores[0], numbers), count(stores[1], numbers[::-1]))
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        await until(lambda: len(admin.execute(waiting).fetchall()) == 2)
+        holder.commit()
+    await counting
+    assert retried == []
+    for number in numbers:
+        found = await stores[0].tallies(number, 0, 10)
+        assert found == [Tally(4, hour, (3, 6)) for hour in (7, 8, 9)]
+
+
+async def test_in_a_group_tallies_are_begun_and_added_to_as_one_by_one(store: Store) -> None:
+    def counted(series: int, *counts: int, anew: bool = False) -> Awaitable[object]:
+        return store.count(Count(1, [Tally(series, 7, counts)], NOW_MS, anew=anew))
+
+    await asyncio.gather(
+        store.append(append(STATUSES, records(1))),
+        counted(1, 1, anew=True),
+        counted(1, 2, 5),
+        counted(1, 9, anew=True),
+        counted(2, 3),
+        counted(2, 9, anew=True),
+        counted(2, 0, 0, 4),
+    )
+    assert await store.tallies(1, 7, 7) == [Tally(1, 7, (3, 5)), Tally(2, 7, (3, 0, 4))]
 
 
 async def test_a_lock_is_waited_for_before_those_behind_it_are_taken(

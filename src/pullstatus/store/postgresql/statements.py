@@ -203,6 +203,16 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, (SELECT page FROM pullstatus.reader
 """
 DROP_READER: Final = "DELETE FROM pullstatus.reader WHERE box = %s AND name = %s AND version = %s"
 
+ADD_TALLY: Final = """
+INSERT INTO pullstatus.tally AS t VALUES (%s, %s, %s, %s::bigint[])
+ON CONFLICT (sdkappid, series, hour) DO UPDATE SET counts = coalesce((
+    SELECT array_agg(coalesce(one, 0) + coalesce(other, 0) ORDER BY place)
+    FROM unnest(t.counts, excluded.counts) WITH ORDINALITY w(one, other, place)), '{}')
+"""
+BEGIN_TALLY: Final = (
+    "INSERT INTO pullstatus.tally VALUES (%s, %s, %s, %s::bigint[]) ON CONFLICT DO NOTHING"
+)
+
 ADD_BASE: Final = "INSERT INTO pullstatus.base VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 DROP_BASE: Final = "DELETE FROM pullstatus.base WHERE box = %s AND purged = %s"
 

@@ -160,7 +160,7 @@ class PostgresTables:
             self._writes.other(statements.ADD_BASE, *values)
             self._writes.other(statements.DROP_BASE, box, purged)
         self._rebased.clear()
-        return self._writes.take()
+        return [*self._writes.take(), *self._writes.take_tallies()]
 
     def write(self, due: Iterable[Due]) -> None:
         """Have statements carried out behind all that was written so far."""
@@ -467,11 +467,10 @@ class PostgresTables:
         self._writes.other(_DROP_SEGMENTS, state.number, last)
 
     def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
-        add = _BEGIN_TALLY if anew else _ADD_TALLY
-        counts = ints(tally.counts)
-        self._writes.other(add, sdkappid, tally.series, tally.hour, counts)
+        self._writes.tally((sdkappid, tally.series, tally.hour), tally.counts, anew=anew)
 
     def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
+        self.write(self._writes.take_tallies())
         self._writes.other(_DROP_TALLIES, sdkappid, series, from_hour)
 
     # -- removal
@@ -640,15 +639,6 @@ _SEGMENTS = (
 _DROP_WITHIN = "DELETE FROM pullstatus.segment WHERE box = %s AND first_seq BETWEEN %s AND %s"
 _PUT_SEGMENT = "INSERT INTO pullstatus.segment VALUES (%s, %s, %s, %s, %s)"
 _DROP_SEGMENTS = "DELETE FROM pullstatus.segment WHERE box = %s AND first_seq + count - 1 <= %s"
-_ADD_TALLY = """
-INSERT INTO pullstatus.tally AS t VALUES (%s, %s, %s, %s::bigint[])
-ON CONFLICT (sdkappid, series, hour) DO UPDATE SET counts = coalesce((
-    SELECT array_agg(coalesce(one, 0) + coalesce(other, 0) ORDER BY place)
-    FROM unnest(t.counts, excluded.counts) WITH ORDINALITY w(one, other, place)), '{}')
-"""
-_BEGIN_TALLY = (
-    "INSERT INTO pullstatus.tally VALUES (%s, %s, %s, %s::bigint[]) ON CONFLICT DO NOTHING"
-)
 _DROP_TALLIES = "DELETE FROM pullstatus.tally WHERE sdkappid = %s AND series = %s AND hour >= %s"
 
 _WHAT_LEFT = "WHERE box = %s AND first_seq > %s AND first_seq <= %s"

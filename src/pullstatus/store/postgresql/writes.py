@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from pullstatus.store.fingerprints import halves_of, joined
@@ -26,11 +27,19 @@ class Due(NamedTuple):
     rows: int | None = None
 
 
+class _Counted(NamedTuple):
+    """Of one tally: what it is begun with, if it is not there, and what is added then."""
+
+    begun: Sequence[int] | None = None
+    added: Sequence[int] | None = None
+
+
 class Writes:
-    """New rows by table, and other statements in their order."""
+    """New rows by table, and other statements in their order; tallies behind all of them."""
 
     def __init__(self) -> None:
         """Nothing is due."""
+        self._tallies: dict[tuple[int, int, int], _Counted] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -77,8 +86,31 @@ class Writes:
         """Have a statement carried out, behind all new rows, in the order of these calls."""
         self._others.append(Due(sql, values))
 
+    def tally(self, key: tuple[int, int, int], counts: Sequence[int], *, anew: bool) -> None:
+        """Add to a tally, or begin it anew; `key`: its number, series and hour."""
+        known = self._tallies.get(key, _Counted())
+        if not anew:
+            both = zip_longest(known.added or (), counts, fillvalue=0)
+            self._tallies[key] = known._replace(added=[one + other for one, other in both])
+        elif known == _Counted():
+            self._tallies[key] = _Counted(begun=counts)
+
+    def take_tallies(self) -> list[Due]:
+        """What was added to tallies; nothing was afterwards.
+
+        In order of their keys, for the sake of `_split`: so they wait for the end of a group.
+        """
+        due = []
+        for key, (begun, added) in sorted(self._tallies.items()):
+            if begun is not None:
+                due.append(Due(statements.BEGIN_TALLY, (*key, ints(begun))))
+            if added is not None:
+                due.append(Due(statements.ADD_TALLY, (*key, ints(added))))
+        self._tallies.clear()
+        return due
+
     def take(self) -> list[Due]:
-        """All that is due, in order; nothing is afterwards."""
+        """All that is due but tallies, in order; nothing else is afterwards."""
         due = [*self._due_chunks(), *self._due_journal(), *self._due_repeats()]
         due += [*self._due_prints(), *self._due_once(), *self._others]
         self._begin()
