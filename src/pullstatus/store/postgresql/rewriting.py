@@ -94,7 +94,10 @@ def _write_anew(location: Location, opened: Opened, table: str) -> None:
     """
     session = opened.session
     session.warned = False
-    waits = Waits(location, opened.known, session.connection.info.backend_pid)
+    with translated():
+        # What libpq calls it may be a pooler's number for its client.
+        [(pid,)] = session.connection.execute("SELECT pg_backend_pid()").fetchall()
+    waits = Waits(location, opened.known, pid)
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(session.connection.execute, f"VACUUM FULL pullstatus.{table}")
         while not wait([written], LOOK_S).done:
