@@ -730,6 +730,8 @@ async def begin_epoch(url: str, act: Act) -> int:
     Raises:
         InvalidSetting: as of `init_store`.
         StoreRefused: there is no store, or the server is not safe.
+        StoreUnavailable: nothing happened.
+        OutcomeUnknown: it may have begun. Another one does no harm.
     """
     return await database_engine_of(url).begin_epoch(url, act)
 

@@ -33,7 +33,7 @@ from pullstatus.store import (
     init_store,
     open_store,
 )
-from pullstatus.store.postgresql import group, hangs, log, marks, schema, tables
+from pullstatus.store.postgresql import epochs, group, hangs, log, marks, schema, tables
 from pullstatus.store.postgresql import session as sessions
 from pullstatus.store.postgresql.location import parse_url
 from pullstatus.store.postgresql.refusals import Known
@@ -699,3 +699,30 @@ async def test_a_group_that_is_answered_again_and_again_does_not_hang(
     assert session_of(store) is session
     assert len(await acts_of(store)) == len(acts)
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ("pg_cancel_backend", "on this server alone: begin another one"),
+        ("pg_terminate_backend", "did not say whether the new epoch has begun: begin another one"),
+    ],
+)
+async def test_an_epoch_that_no_standby_has_is_not_said_to_have_begun(
+    url: str,
+    admin: psycopg.Connection[TupleRow],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    told: str,
+) -> None:
+    """Its wait ends while nobody answers who did so before."""
+    await init_store(url)
+    monkeypatch.setattr(epochs, "prove_answering", lambda *_: None)
+    with alone():
+        beginning = asyncio.create_task(begin_epoch(url, new_act()))
+        await until(lambda: waiting_for_a_standby(admin) == 1)
+        waits = WAITING.replace("FROM", f"{way}(pid) FROM", 1)
+        admin.execute(f"{waits} AND datname = current_database()")
+        with pytest.raises(OutcomeUnknown, match=told):
+            await beginning
+    assert await begin_epoch(url, new_act()) == 3

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+import psycopg
 
+from pullstatus.errors import OutcomeUnknown
 from pullstatus.store.gate import check_open
 from pullstatus.store.postgresql import schema, statements
 from pullstatus.store.postgresql.asked import Asked
@@ -17,8 +19,8 @@ from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import there
 from pullstatus.store.postgresql.refusals import Known
-from pullstatus.store.postgresql.session import open_session, translated
-from pullstatus.store.postgresql.standbys import prove_answering
+from pullstatus.store.postgresql.session import is_lost, meaning, open_session
+from pullstatus.store.postgresql.standbys import NO_STANDBY, prove_answering
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.values import Act
 from pullstatus.store.verbs.acts import record
@@ -30,15 +32,17 @@ def begin_epoch(location: Location, act: Act) -> int:
     Raises:
         StoreRefused: there is no store, it is not to be used, or the server is not safe.
         StoreUnavailable: nothing happened.
+        OutcomeUnknown: it may have begun, or has on this server alone.
     """
     known = Known()
     session = there(location, lambda: open_session(location, known))
     connection = session.connection
+    committing = False
     try:
         found = schema.needed(connection, location.shown)
         schema.check_format(found.format, found.works_with)
         there(location, lambda: prove_answering(location, session, known))
-        with translated(), connection.transaction():
+        with connection.transaction():
             connection.execute(statements.OWN_GATE)
             _see_to_migration(connection, copied=found.system != session.found.system)
             connection.execute(_LOCK_ALL)
@@ -49,9 +53,22 @@ def begin_epoch(location: Location, act: Act) -> int:
             act_id = record(tables, msgspec.structs.replace(act, detail=detail))
             connection.execute(_MARK_WAITING, (act_id,))
             connection.execute("UPDATE pullstatus.meta SET system = %s", (session.found.system,))
+            session.warned = False
+            committing = True
+    except psycopg.Error as error:
+        if committing and is_lost(error):
+            raise OutcomeUnknown(
+                f"the database did not say whether the new epoch has begun: {_ANOTHER}"
+            ) from error
+        raise meaning(error) from error
     finally:
         session.close()
+    if session.warned:
+        raise OutcomeUnknown(f"{NO_STANDBY}; the new epoch is on this server alone: {_ANOTHER}")
     return int(epoch)
+
+
+_ANOTHER: Final = "begin another one then, which does no harm"
 
 
 def _see_to_migration(connection: schema.Connection, *, copied: bool) -> None:
