@@ -32,7 +32,7 @@ from pullstatus.store import (
     open_store,
     upgrade_store,
 )
-from pullstatus.store.postgresql import schema
+from pullstatus.store.postgresql import PostgresStore, marks, schema
 from pullstatus.store.postgresql.schema import Step
 from tests.store.build import (
     NOW_MS,
@@ -45,7 +45,7 @@ from tests.store.build import (
     pull,
     records,
 )
-from tests.store.postgresql.conftest import writer_of
+from tests.store.postgresql.conftest import log_of, writer_of
 
 pytestmark = pytest.mark.anyio
 
@@ -319,6 +319,28 @@ async def test_sums_begin_anew_when_marks_are_gone(url: str, admin: Admin) -> No
     assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, 4, 0, 4)
     await one.close()
     await other.close()
+
+
+async def test_lanes_that_are_gone_are_forgotten_by_sums(url: str, admin: Admin) -> None:
+    """Each command that changes something is one, for a day."""
+    one = await open_store(url)
+    assert isinstance(one, PostgresStore)
+    await one.append(append(STATUSES, records(1)))
+    for count in range(2, 5):
+        other = await open_store(url)
+        await other.append(append(STATUSES, records(1)))
+        assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, count, 0, count)
+        await other.close()
+    assert len(one._survey._lanes) == 4
+    log = log_of(one)
+    assert log._session is not None
+    admin.execute("UPDATE pullstatus.lane SET seen = seen - interval '2 days'")
+    marks.tidy(log._session, log._lane)
+    assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, 4, 0, 4)
+    assert one._survey._lanes == {log._lane: 1}
+    await one.append(append(STATUSES, records(1)))
+    assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, 5, 0, 5)
+    await one.close()
 
 
 @pytest.mark.parametrize(

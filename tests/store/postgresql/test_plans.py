@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
 from pullstatus.store import Naming, init_store, open_store
-from pullstatus.store.postgresql import derived, session
+from pullstatus.store.postgresql import derived, session, totals
 from pullstatus.store.values import Count
 from tests.store.build import NOW_MS, STATUSES
 
@@ -52,3 +52,22 @@ async def test_names_are_found_by_their_keys_and_read_where_they_lie(
     assert "Seq Scan" not in found, found
     assert "Index Scan using" not in found, found
     assert "Materialize" not in found, found
+
+
+async def test_marks_are_looked_for_lane_by_lane(
+    url: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """However many lanes there are, none is compared with all others."""
+    await init_store(url)
+    admin.execute(
+        "INSERT INTO pullstatus.lane (lane, version, format, server)"
+        " SELECT lane, '', 1, false FROM generate_series(1, 2000) lane"
+    )
+    admin.execute(
+        "INSERT INTO pullstatus.mark SELECT lane, 1, false, now(), '{}' FROM pullstatus.lane"
+    )
+    admin.execute("ANALYZE pullstatus.lane, pullstatus.mark")
+    found = plan(admin, totals.NEWS, ("{1,2}", "{0,0}"))
+    assert "Index Scan using mark_pkey" in found, found
+    assert "Index Cond: ((lane = k.lane) AND (number > k.number))" in found, found
+    assert "Filter" not in found, found

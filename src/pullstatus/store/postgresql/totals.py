@@ -29,7 +29,7 @@ class Survey:
 
     def _begin(self) -> None:
         self._complete = False
-        self._lanes: dict[int, int] = {}  # the newest mark of each
+        self._lanes: dict[int, int] = {}  # of those that there are the newest mark of each
         self._sums = BlockSums()
 
     async def look(self, reads: Reads, worst: int) -> Totals:
@@ -75,8 +75,7 @@ class Survey:
         try:
             blocks: list[int] | None = None
             if self._complete:
-                news = await ask(_NEWS, ints(self._lanes), ints(self._lanes.values()))
-                boxes = self._follow(news)
+                boxes = await self._changed(ask)
                 if boxes:
                     blocks = [block for (block,) in await ask(_BLOCKS, BLOCK_BITS, ints(boxes))]
                 elif boxes is not None:
@@ -95,22 +94,24 @@ class Survey:
             self._begin()
             raise
 
-    def _follow(self, news: list[tuple[int, int, list[int]]]) -> set[int] | None:
-        """The mailboxes that marks tell of; None: some marks are no longer there."""
+    async def _changed(self, ask: Ask) -> set[int] | None:
+        """The mailboxes that new marks tell of; None: some marks are no longer there."""
+        there = await ask("SELECT lane FROM pullstatus.lane")
+        self._lanes = {lane: self._lanes.get(lane, 0) for (lane,) in there}
         boxes: set[int] = set()
-        for lane, number, changed in news:
-            if number != self._lanes.get(lane, 0) + 1:
+        for lane, number, changed in await ask(NEWS, ints(self._lanes), ints(self._lanes.values())):
+            if number != self._lanes[lane] + 1:
                 return None
             self._lanes[lane] = number
             boxes.update(changed)
         return boxes
 
 
-_NEWS = """
-SELECT l.lane, m.number, m.boxes FROM pullstatus.lane l
-LEFT JOIN unnest(%s::bigint[], %s::bigint[]) k(lane, number) ON k.lane = l.lane
-CROSS JOIN LATERAL (SELECT number, boxes FROM pullstatus.mark WHERE lane = l.lane
-    AND number > coalesce(k.number, 0) ORDER BY number) m
+# Each lane by itself: joined with those that there are, it would be compared with each of them.
+NEWS: Final = """
+SELECT k.lane, m.number, m.boxes FROM unnest(%s::bigint[], %s::bigint[]) k(lane, number)
+CROSS JOIN LATERAL (SELECT number, boxes FROM pullstatus.mark WHERE lane = k.lane
+    AND number > k.number ORDER BY number) m
 """
 _LANES = """
 SELECT l.lane, m.number FROM pullstatus.lane l
