@@ -66,6 +66,7 @@ __all__ = [
     "CommitsLost",
     "Disabled",
     "EntriesDamaged",
+    "EntriesLeft",
     "InArrears",
     "InvalidAuthorization",
     "InvalidBody",
@@ -461,6 +462,13 @@ class StoreMoved(OutcomeUnknown):
     """
 
     code = "store_moved"
+
+
+class EntriesLeft(WorldError):
+    """Some of what was to be removed for good is stored still. Trying again can help."""
+
+    code = "entries_left"
+    retry_can_help = True
 
 
 class StoreRefused(WorldError):

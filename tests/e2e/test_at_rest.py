@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from pullstatus import Client, Kind, limits
 from pullstatus.cli import main
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.following import Follower
 from tests.e2e.test_cli import bad, good, run, start
 from tests.harness import (
     COMMAND,
@@ -591,6 +592,30 @@ def test_a_store_that_cannot_be_rewritten_now_is_later(
         program.restart()
         assert holding(tmp_path, number) == {}
         assert "store written anew" in program.log()
+
+
+def test_what_is_stored_still_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where what is derived of it is made anew all the while; called again it is finished."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    number = "13899991234"
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, [status(1, mobile=number)])
+    erase = ("erase", "--sdkappid", str(app.sdkappid), "--reason", "he asked", "--yes")
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "follow", nothing)
+        text = bad(tmp_path, *erase, "--store", program.store, exit_status=4)
+    assert f"of application {app.sdkappid} entries" in text
+    assert "are stored still: 1;" in text
+    assert "erase again once that has ended" in text
+    assert holding(tmp_path, number)
+    assert program.cli(*erase) == {"erased": app.sdkappid, "waiting": 0, "removed": 1}
+    assert holding(tmp_path, number) == {}
 
 
 @pytest.mark.parametrize(

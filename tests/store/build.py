@@ -192,10 +192,16 @@ async def derive_all(store: Store) -> None:
     await Follower(store, lambda size: os.urandom(size).hex()).work()
 
 
-async def purge(store: Store, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+async def purge(store: Store, *, left_before_ms: int) -> int:
     """Remove what left before, once it is followed: nothing goes before that."""
-    await follow_all(store, sdkappid)
-    return await store.purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
+    await follow_all(store)
+    return await store.purge(left_before_ms=left_before_ms)
+
+
+async def remove(store: Store, mailbox: Mailbox, through: int) -> int:
+    """Remove what has left up to a number, once it is followed: nothing goes before that."""
+    await follow_all(store, mailbox.sdkappid)
+    return await store.remove(mailbox, through)
 
 
 async def together(store: Store, *operations: Append | Pull) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -347,6 +347,8 @@ class Model:
         if operation.accepted_before_ms is not None:
             while last > box.cursor and box.entries[last - 1][0] >= operation.accepted_before_ms:
                 last -= 1
+        if operation.through is not None:
+            last = max(box.cursor, min(last, operation.through))
         count = last - box.cursor
         if count:
             row = (operation.mailbox, box.cursor + 1, count, operation.outcome, operation.at_ms)
@@ -399,28 +401,33 @@ class Model:
             ]
         return sum(map(len, runs))
 
-    def purge(self, left_before_ms: int, sdkappid: int | None = None) -> int:
-        removed = 0
-        for mailbox, box in self.boxes.items():
-            if sdkappid not in (None, mailbox.sdkappid):
-                continue
-            due = len(box.entries) if mailbox.aside else box.mark.through
-            while box.journal and box.journal[0].at_ms < left_before_ms:
-                if box.purged + box.journal[0].count > due:
-                    break
-                removed += box.journal[0].count
-                box.purged += box.journal.pop(0).count
-            for name, state in box.readers.items():
-                kept = 0 < state.first_seq <= box.purged
-                box.readers[name] = msgspec.structs.replace(state, kept=kept)
-            self.again[mailbox] = [
-                left
-                for copies in self.again.get(mailbox, [])
-                if (left := behind(copies, box.purged)).count > 0
-            ]
-            ended = [first for first, size in box.spans.items() if first + size <= box.purged + 1]
-            box.drop_spans(ended)
-        return removed
+    def purge(self, left_before_ms: int) -> int:
+        return sum(
+            self._remove(mailbox, lambda row: row.at_ms < left_before_ms) for mailbox in self.boxes
+        )
+
+    def remove(self, mailbox: Mailbox, through: int) -> int:
+        return self._remove(mailbox, lambda row: row.first_seq <= through)
+
+    def _remove(self, mailbox: Mailbox, is_due: Callable[[JournalRow], bool]) -> int:
+        box = self.boxes.get(mailbox, Box())
+        before = box.purged
+        followed = len(box.entries) if mailbox.aside else box.mark.through
+        while box.journal and is_due(box.journal[0]):
+            if box.purged + box.journal[0].count > followed:
+                break
+            box.purged += box.journal.pop(0).count
+        for name, state in box.readers.items():
+            kept = 0 < state.first_seq <= box.purged
+            box.readers[name] = msgspec.structs.replace(state, kept=kept)
+        self.again[mailbox] = [
+            left
+            for copies in self.again.get(mailbox, [])
+            if (left := behind(copies, box.purged)).count > 0
+        ]
+        ended = [first for first, size in box.spans.items() if first + size <= box.purged + 1]
+        box.drop_spans(ended)
+        return box.purged - before
 
     def follow(self, operation: Follow) -> bool:
         box = self.boxes.get(operation.mailbox, Box())

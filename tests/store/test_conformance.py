@@ -70,6 +70,7 @@ from tests.store.build import (
     purge,
     records,
     redeliver,
+    remove,
     repeat_key,
     settings_of,
     ticket,
@@ -1098,17 +1099,16 @@ async def test_acts_through_two_doors_at_once_are_one_chain(opener: Opener) -> N
     assert list(breaks(rows)) == []
 
 
-async def test_what_left_is_removed_of_one_application_only(store: Store) -> None:
+async def test_what_left_is_removed_of_one_mailbox_only(store: Store) -> None:
     for mailbox in (STATUSES, REPLIES, OTHERS):
         await store.append(append(mailbox, records(30)))
         await store.pull(pull(mailbox, 20))
-    sdkappid = STATUSES.sdkappid
-    assert await purge(store, left_before_ms=NOW_MS, sdkappid=sdkappid) == 0
-    assert await purge(store, left_before_ms=NOW_MS + 1, sdkappid=sdkappid) == 40
-    assert await purge(store, left_before_ms=NOW_MS + 1, sdkappid=sdkappid) == 0
-    assert await purge(store, left_before_ms=NOW_MS + 1, sdkappid=4711) == 0
+    assert await remove(store, STATUSES, 0) == 0
+    assert await remove(store, STATUSES, 30) == 20
+    assert await remove(store, STATUSES, 30) == 0
+    assert await remove(store, Mailbox(4711, STATUSES.kind), 30) == 0
     assert await journal_of(store, STATUSES) == []
-    assert len(await journal_of(store, OTHERS)) == 1
+    assert len(await journal_of(store, REPLIES)) == len(await journal_of(store, OTHERS)) == 1
     assert [page.count for page in await drain(store, STATUSES)] == [10]
 
 
@@ -1129,6 +1129,36 @@ async def test_the_rest_of_what_is_removed_of_an_application_is_of_nothing_that_
     assert (await store.pull(pull(REPLIES, 10, key="b"))).data == again.data
     assert len(await journal_of(store, OTHERS)) == 1
     assert [page.count for page in await drain(store, STATUSES)] == [20]
+
+
+async def test_what_is_removed_by_number_is_so_whenever_it_left(store: Store) -> None:
+    """A clock that was ahead keeps nothing; a page around the number goes as a whole."""
+    for _ in range(5):
+        await store.append(append(STATUSES, records(10)))
+    for at_ms in (NOW_MS + 9, NOW_MS, NOW_MS + 7, NOW_MS):
+        await store.pull(pull(STATUSES, 10, at_ms))
+    assert await purge(store, left_before_ms=NOW_MS + 1) == 0
+    assert await remove(store, STATUSES, 25) == 30
+    assert [row.first_seq for row in await journal_of(store, STATUSES)] == [31]
+    assert [entry.seq for entry in await entries_of(store, STATUSES)] == list(range(31, 51))
+    assert await remove(store, STATUSES, 50) == 10
+    assert [page.count for page in await drain(store, STATUSES)] == [10]
+
+
+async def test_no_more_is_discarded_than_up_to_a_number(store: Store) -> None:
+    for at_ms in (NOW_MS, NOW_MS + 5):
+        await store.append(append(STATUSES, records(10), at_ms))
+    due = Discard(STATUSES, Outcome.ERASED, NOW_MS + 9, through=14)
+    assert await store.discard(msgspec.structs.replace(due, through=0)) == 0
+    older = msgspec.structs.replace(due, accepted_before_ms=NOW_MS + 1)
+    assert await store.discard(msgspec.structs.replace(older, through=4)) == 4
+    assert await store.discard(older) == 6
+    assert await store.discard(due) == 4
+    assert await store.discard(due) == 0
+    [row] = await store.backlog(STATUSES.sdkappid)
+    assert (row.waiting, row.erased) == (6, 14)
+    assert (await store.pull(pull(STATUSES))).first_seq == 15
+    assert await store.discard(msgspec.structs.replace(due, through=99)) == 0
 
 
 async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
@@ -1316,6 +1346,7 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: journal_of(store, STATUSES),
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
         lambda: purge(store, left_before_ms=NOW_MS),
+        lambda: store.remove(STATUSES, 1),
         lambda: store.keyed(STATUSES.sdkappid, "k"),
         lambda: acts_of(store),
     ):

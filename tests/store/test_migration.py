@@ -92,6 +92,7 @@ from tests.store.build import (
     purge,
     records,
     redeliver,
+    remove,
     repeat_key,
     settings_of,
     ticket,
@@ -208,7 +209,8 @@ async def fill(url: str) -> None:
     await store.redeliver(redeliver(STATUSES, (1, 30)))
     await store.erase(STATUSES, at_ms=NOW_MS, seqs=[5, 200])
     await store.discard(Discard(PARKED, Outcome.EXPIRED, NOW_MS, ticket=ticket()))
-    await purge(store, left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid)  # keeps what is held
+    for row in await store.backlog(STATUSES.sdkappid):
+        await remove(store, row.mailbox, row.accepted)  # keeps what is held
     await store.count(Count(STATUSES.sdkappid, [Tally(3, 7, (1, 2))], NOW_MS))
     await store.count(Count(STATUSES.sdkappid + 7, [Tally(3, 9, (3,))], NOW_MS))  # it has nothing
     for sdkappid, names in ((7, [SOME_NAMES]), (STATUSES.sdkappid, [SOME_NAMES, *MANY_NAMES])):
@@ -537,7 +539,7 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
             lambda: command.change(Change("x", b"", None)),
             lambda: server.mark({"a": Noted(1)}),
             lambda: server.forget(accepted_before_ms=1, now_ms=1),
-            lambda: purge(server, left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid),
+            lambda: remove(server, STATUSES, 1),
             lambda: server.redeliver(redeliver(STATUSES, (1, 1))),
             lambda: server.erase(STATUSES, at_ms=1, seqs=[1]),
         ):

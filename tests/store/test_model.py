@@ -117,6 +117,7 @@ repeat_keys = st.builds(
 items = st.tuples(st.just(NOW_MS // 1000 - 60), st.integers(1, 6).map(lambda n: b"%016d" % n))
 sizes = st.one_of(st.integers(0, 5), st.sampled_from([99, 100, 101, 230]))
 counts = st.one_of(st.integers(1, 6), st.sampled_from([50, 99, 100]))
+asides = st.sampled_from(Aside)
 waits_ms = st.sampled_from(
     [
         1,
@@ -554,16 +555,24 @@ class Machine(RuleBasedStateMachine):
         mailbox=st.one_of(mailboxes, st.sampled_from([Mailbox(1, Aside.PARKED)])),
         outcome=st.sampled_from([Outcome.EXPIRED, Outcome.ERASED]),
         age_ms=st.one_of(st.none(), waits_ms),
+        through=st.one_of(st.none(), st.integers(0, 300)),
         data=st.data(),
     )
     def discard(
-        self, mailbox: Mailbox, outcome: Outcome, age_ms: int | None, data: st.DataObject
+        self,
+        mailbox: Mailbox,
+        outcome: Outcome,
+        age_ms: int | None,
+        through: int | None,
+        data: st.DataObject,
     ) -> None:
         before_ms = None if age_ms is None else self.now_ms - age_ms + 1
         condition = self.condition(data, mailbox.sdkappid)
         ticket = self.ticket()
         act = self.act(data)
-        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition, ticket, act)
+        operation = Discard(
+            mailbox, outcome, self.now_ms, before_ms, condition, ticket, act, through
+        )
         self.settle(self.store.discard(operation), self.model.discard(operation))
 
     @rule(mailbox=mailboxes, data=st.data(), count=st.integers(1, 2))
@@ -676,11 +685,19 @@ class Machine(RuleBasedStateMachine):
         )
         self.settle(self.store.count(operation), self.model.count(operation))
 
-    @rule(age_ms=waits_ms, sdkappid=st.sampled_from([None, None, 1, 2, 3]))
-    def purge(self, age_ms: int, sdkappid: int | None) -> None:
+    @rule(age_ms=waits_ms)
+    def purge(self, age_ms: int) -> None:
         before_ms = self.now_ms - age_ms + 1
-        removed = self.run(self.store.purge(left_before_ms=before_ms, sdkappid=sdkappid))
-        assert removed == self.model.purge(before_ms, sdkappid)
+        removed = self.run(self.store.purge(left_before_ms=before_ms))
+        assert removed == self.model.purge(before_ms)
+
+    @rule(
+        mailbox=st.one_of(mailboxes, st.builds(Mailbox, st.sampled_from([1, 3]), asides)),
+        through=st.integers(0, 300),
+    )
+    def remove(self, mailbox: Mailbox, through: int) -> None:
+        removed = self.run(self.store.remove(mailbox, through))
+        assert removed == self.model.remove(mailbox, through)
 
     @rule(
         times=st.dictionaries(

@@ -309,7 +309,7 @@ async def delete_application(
     if gone.value is not None:
         raise SettingChanged(f"application {sdkappid} was made anew meanwhile")
     gone_still = While(gone.name, gone.revision)
-    erased = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
+    erased, _ = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
     await forget_uses(store, key_marks(sdkappid))
     return erased
 

@@ -2,19 +2,36 @@
 
 What waits leaves as erased, on record: it is counted for ever. What has left before is removed with
 its journal, as retention would have done later. The counts of the mailboxes go on adding up.
+
+What goes is told by its number, up to the *tails* as they were noted, and not by its time: clocks
+differ, and the application may pull all the while.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.apps import traces
 from pullstatus.apps.operator import Operator
-from pullstatus.errors import UnknownApplication
+from pullstatus.errors import EntriesLeft, UnknownApplication
 from pullstatus.records import Kind
-from pullstatus.store import Act, Aside, Discard, Mailbox, Outcome, Release, Store, While
+from pullstatus.store import (
+    Act,
+    Aside,
+    Discard,
+    Mailbox,
+    Outcome,
+    ReaderState,
+    Release,
+    Store,
+    While,
+)
+
+Tails = Mapping[Mailbox, int]
+"""The number of the last entry of each mailbox that is to go."""
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -34,54 +51,102 @@ async def erase_application(
 ) -> Erased:
     """Remove all that is stored of an application's records until now, whoever owned its number.
 
-    It may exist or not, and is let alone itself; what comes meanwhile stays. One that was cut off
-    is finished by calling this again. The files are then to be written anew: see `traces`. It takes
-    as long as `Store.purge_rest`.
+    It may exist or not, and is let alone itself; what comes meanwhile stays, unless it leaves in
+    one page with what goes. One that was cut off is finished by calling this again. The files are
+    then to be written anew: see `traces`. It takes as long as `Store.purge_rest`.
 
     Args:
         follow: has all that the application was sent until now counted: see `mailbox.following`.
 
     Raises:
         UnknownApplication: nothing was ever accepted for this number.
+        EntriesLeft: not all of it is removed.
     """
     if not await store.backlog(sdkappid):
         raise UnknownApplication(f"nothing was ever accepted for application {sdkappid}")
     async with traces.removing(store, by):
         act = by.act("erase", sdkappid=sdkappid)
         await store.change(act=act, ticket=by.ticket())
-        waiting = await let_go(store, sdkappid, by=by, act=act)
-        await follow()  # what is not is not removed
-        removed = await store.purge(left_before_ms=by.now_ms + 1, sdkappid=sdkappid)
+        waiting, tails = await let_go(store, sdkappid, by=by, act=act)
+        removed = await _remove(store, sdkappid, tails, follow)
         await store.purge_rest(sdkappid)
     return Erased(waiting, removed)
 
 
 async def let_go(
     store: Store, sdkappid: int, *, by: Operator, act: Act, while_set: While | None = None
-) -> int:
+) -> tuple[int, Tails]:
     """Erase what waits for an application, parked items too; returns how many entries.
 
-    Pages in its readers' hands are taken from them.
+    Pages in its readers' hands are taken from them: behind what waits, or it would get there.
+
+    Returns:
+        also up to where nothing waits any more, and nothing is in a hand.
 
     Raises:
         SettingChanged: `while_set` does not hold.
     """
+
+    async def discard(mailbox: Mailbox, through: int | None = None) -> int:
+        erased = Outcome.ERASED, by.now_ms
+        return await store.discard(
+            Discard(mailbox, *erased, None, while_set, by.ticket(), act, through)
+        )
+
+    # What is aside leaves, or goes to the tail, all the while. It may become a record in the commit
+    # in which it leaves: so the tails of records are noted behind that.
+    waiting = sum([await discard(Mailbox(sdkappid, kind)) for kind in reversed(Aside)])
+    tails = {
+        row.mailbox: row.accepted - (row.waiting if row.mailbox.aside else 0)
+        for row in await store.backlog(sdkappid)
+    }
+    for kind in Kind:
+        mailbox = Mailbox(sdkappid, kind)
+        waiting += await discard(mailbox, tails.get(mailbox, 0))
     async for state in store.readers(sdkappid):
-        if state.first_seq:
+        through = tails.get(state.mailbox, 0)
+        if _is_held(state, through):
             page = state.first_seq
             await store.release(Release(state.mailbox, state.name, page, by.now_ms, act, while_set))
-    return sum(
-        [
-            await store.discard(
-                Discard(
-                    Mailbox(sdkappid, kind),
-                    Outcome.ERASED,
-                    by.now_ms,
-                    while_set=while_set,
-                    ticket=by.ticket(),
-                    act=act,
-                )
-            )
-            for kind in (*Kind, *Aside)
-        ]
+        elif 0 < state.first_seq <= through:  # the rest of the page came meanwhile
+            seqs = range(state.first_seq, through + 1)
+            await store.erase(state.mailbox, at_ms=by.now_ms, seqs=seqs)
+    return waiting, tails
+
+
+async def _remove(
+    store: Store, sdkappid: int, tails: Tails, follow: Callable[[], Awaitable[None]]
+) -> int:
+    """Remove what has left, and prove that it is gone; returns how many entries.
+
+    Raises:
+        EntriesLeft: it is not, again and again.
+    """
+    removed = 0
+    for _ in range(limits.OVERTAKEN_MAX):
+        await follow()  # what is not is not removed
+        for mailbox, through in tails.items():
+            removed += await store.remove(mailbox, through)
+        if not (left := await _left(store, sdkappid, tails)):
+            return removed
+    raise EntriesLeft(
+        f"of application {sdkappid} entries that are to be erased are stored still: {left}; what is"
+        " derived of them is made anew meanwhile, as by `pullstatus reindex`: erase again once that"
+        " has ended"
     )
+
+
+async def _left(store: Store, sdkappid: int, tails: Tails) -> int:
+    """How many entries up to the tails are stored still, in the mailboxes or for a reader."""
+    left = sum(
+        max(0, tails.get(row.mailbox, 0) - row.purged) for row in await store.backlog(sdkappid)
+    )
+    async for state in store.readers(sdkappid):
+        if _is_held(state, tails.get(state.mailbox, 0)):
+            left += state.count
+    return left
+
+
+def _is_held(state: ReaderState, through: int) -> bool:
+    """Whether a reader has a page in hand all of which goes."""
+    return state.first_seq > 0 and state.first_seq + state.count - 1 <= through

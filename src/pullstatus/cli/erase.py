@@ -15,15 +15,19 @@ from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
-from pullstatus.cli.statuses import TRACES
+from pullstatus.cli.statuses import LEFT, TRACES
 from pullstatus.cli.texts import FILLED
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import EntriesLeft, InvalidSetting
 from pullstatus.mailbox import erasing
 from pullstatus.mailbox.erasing import ErasedNumber, Number
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import Store
 
 NUMBER_CHARS_MAX = 64
+
+
+class _Left(click.ClickException):
+    exit_code = LEFT
 
 
 @click.command("erase")
@@ -92,7 +96,10 @@ def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool)
             )
         return erased, await leaves_traces(store, store_url)
 
-    erased, traces = with_store(store_url, work)
+    try:
+        erased, traces = with_store(store_url, work)
+    except EntriesLeft as error:
+        raise _Left(str(error)) from error
     _tell({"erased": sdkappid, "waiting": erased.waiting, "removed": erased.removed}, traces=traces)
 
 

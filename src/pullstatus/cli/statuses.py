@@ -15,6 +15,7 @@ import click
 __all__ = [
     "FAILED",
     "INTERRUPTED",
+    "LEFT",
     "RESTART",
     "TRACES",
     "UNNOTED",
@@ -29,6 +30,7 @@ WRONG: Final = click.UsageError.exit_code
 WARNED: Final = 3
 TRACES: Final = 3
 UNNOTED: Final = 3
+LEFT: Final = 4
 RESTART: Final = 70
 INTERRUPTED: Final = 130
 
@@ -70,7 +72,10 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         **SERVING,
         RESTART: "a restart is due, since the store failed, or processor time is used up",
     },
-    "erase": REMOVING,
+    "erase": {
+        **REMOVING,
+        LEFT: "not done, some of an application's records are stored still, run it again",
+    },
     "find": {0: "there is something", FAILED: "there is nothing, or it cannot be looked"},
     "keys rewrap": REMOVING,
     "migrate": {INTERRUPTED: "Ctrl-C, TERM or HUP, run it again to go on"},

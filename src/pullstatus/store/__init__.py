@@ -179,9 +179,9 @@ class Store(Protocol):
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
     writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `erase`, `purge`,
-    `forget`, `change`, `mark`, `follow`, `unfollow`, `count`) may raise `OutcomeUnknown`: its last
-    commit may or may not have happened, and the caller must not answer either way. Whether the
-    store goes on after an error is told by `on_failure` of `open_store` alone: once that was
+    `remove`, `forget`, `change`, `mark`, `follow`, `unfollow`, `count`) may raise `OutcomeUnknown`:
+    its last commit may or may not have happened, and the caller must not answer either way. Whether
+    the store goes on after an error is told by `on_failure` of `open_store` alone: once that was
     called, the store takes no more work.
     A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
     that does not hold in its commit.
@@ -371,11 +371,11 @@ class Store(Protocol):
         """
         ...
 
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+    async def purge(self, *, left_before_ms: int) -> int:
         """Remove entries and journal rows of what left before; returns how many entries.
 
-        Of one application if that is named; then also what was set aside of it as damaged. Nothing
-        behind a mailbox's mark goes, where the store follows, but what is parked.
+        It ends where something left later. Nothing behind a mailbox's mark goes, where the store
+        follows, but what is parked.
         Works in small steps, each atomic, so that appends and pulls hardly notice.
         """
         ...
@@ -384,6 +384,14 @@ class Store(Protocol):
         """Remove what `purge` of an application had to leave for a while; waits until it may be.
 
         That is a minute in a cluster, and nothing elsewhere. One that was cut off is done again.
+        """
+        ...
+
+    async def remove(self, mailbox: Mailbox, through: int) -> int:
+        """Remove what has left of a mailbox up to a number, as `purge` does; returns how many.
+
+        Whenever it left; and what was set aside of it as damaged. A page that begins up to this
+        number goes as a whole. A page in a reader's hand is kept for it: take it from there first.
         """
         ...
 

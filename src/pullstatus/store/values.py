@@ -341,10 +341,11 @@ class Discard(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     Attributes:
         outcome: why; `EXPIRED` or `ERASED`.
-        accepted_before_ms: only entries accepted before that; None: all that wait.
+        accepted_before_ms: only entries accepted before that; None: whenever they were.
         while_set: refuse it when this no longer holds.
         ticket: as that of `Append`.
         act: whose doing it is; None: nobody's, as when time has passed.
+        through: only entries up to this number; None: whatever theirs is.
     """
 
     mailbox: Mailbox
@@ -354,6 +355,7 @@ class Discard(msgspec.Struct, frozen=True, array_like=True, tag=True):
     while_set: While | None = None
     ticket: bytes = NO_TICKET
     act: Act | None = None
+    through: int | None = None
 
 
 class Release(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -59,8 +59,8 @@ def erase(entry: bytes, first_seq: int = 1) -> Erase:
     return Erase(STATUSES, first_seq, 100, NOW_MS, ((entry,),), frozenset())
 
 
-def purge(*, aside: bool = False) -> Purge:
-    return Purge((STATUSES,), NOW_MS + 1, 1000, 1.0, aside)
+def purge(through: int | None = None) -> Purge:
+    return Purge((STATUSES,), NOW_MS + 1, 1000, 1.0, through)
 
 
 def read(name: str, ack: int | None = None, count_max: int = 100) -> Pull:
@@ -259,7 +259,7 @@ def test_nothing_stays_of_what_is_set_aside_and_removed(bus: MemoryBus, one: Pro
     one.do(append(STATUSES, LARGE))
     follow(one)
     spoil(bus)
-    Process(bus).log.commit([pull(STATUSES), purge(aside=True), erase(LARGE[5], BEYOND)])
+    Process(bus).log.commit([pull(STATUSES), purge(len(LARGE)), erase(LARGE[5], BEYOND)])
     assert stored(bus) == []
 
 

@@ -75,14 +75,19 @@ class Purge(msgspec.Struct, frozen=True, array_like=True, tag=True):
     Attributes:
         count_max: about how many things may go, whatever they are.
         work_s: for how many seconds it may go on; something goes in any case.
-        aside: also remove what was set aside as damaged.
+        through: instead, whenever it left, what begins up to this number, and what was set aside
+            of it as damaged.
     """
 
     mailboxes: tuple[Mailbox, ...]
     left_before_ms: int
     count_max: int
     work_s: float
-    aside: bool = False
+    through: int | None = None
+
+    def is_due(self, first_seq: int, at_ms: int) -> bool:
+        """Whether a journal row goes that begins with this number and is of this time."""
+        return at_ms < self.left_before_ms if self.through is None else first_seq <= self.through
 
 
 class Removed(msgspec.Struct, frozen=True, array_like=True, tag=True):

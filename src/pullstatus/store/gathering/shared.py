@@ -33,10 +33,8 @@ class SharedStore(GatheredStore):
                 accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
             )
 
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+    async def purge(self, *, left_before_ms: int) -> int:
         """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
-        if sdkappid is not None:
-            return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
         async with self._removing() as ours:
             return await super().purge(left_before_ms=left_before_ms) if ours else 0
 

@@ -168,20 +168,25 @@ class GatheredStore(ABC):
             await asyncio.sleep(STEP_PAUSE_S)
         return Erased(waiting, left)
 
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+    async def purge(self, *, left_before_ms: int) -> int:
         """See `Store.purge`."""
+        due = await self._due_for_purge(left_before_ms)
+        return await self._remove(due, left_before_ms)
+
+    async def remove(self, mailbox: Mailbox, through: int) -> int:
+        """See `Store.remove`."""
+        return await self._remove([mailbox], 0, through)
+
+    async def _remove(
+        self, mailboxes: Sequence[Mailbox], left_before_ms: int, through: int | None = None
+    ) -> int:
         total = 0
         pace = self._pace()
-        due = deque(
-            await self._due_for_purge(left_before_ms)
-            if sdkappid is None
-            else [row.mailbox for row in await self.backlog(sdkappid)]
-        )
-        aside = sdkappid is not None
+        due = deque(mailboxes)
         while due:
             abreast = tuple(due.popleft() for _ in range(min(len(due), STEP_MAILBOXES)))
             step = await self._step(
-                pace, Purge(abreast, left_before_ms, STEP_REMOVED, STEP_S, aside)
+                pace, Purge(abreast, left_before_ms, STEP_REMOVED, STEP_S, through)
             )
             total += step.count
             due += step.mailboxes

@@ -96,10 +96,7 @@ class Lanes:
         return [
             (
                 self._partitions[partition],
-                Purge(
-                    *(tuple(mailboxes), operation.left_before_ms, count_max, operation.work_s),
-                    operation.aside,
-                ),
+                msgspec.structs.replace(operation, mailboxes=tuple(mailboxes), count_max=count_max),
             )
             for partition, mailboxes in parts.items()
         ]

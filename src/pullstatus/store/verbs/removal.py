@@ -91,8 +91,8 @@ def _purge_some(tables: Tables, mailbox: Mailbox, operation: Purge, room: int) -
         return 0, False
     # What nobody has followed yet would be missing in the tallies for ever.
     last = state.tail if mailbox.aside else tables.followed(state).through
-    through, more = _due(tables, state, operation.left_before_ms, room, last)
-    if operation.aside:
+    through, more = _due(tables, state, operation, room, last)
+    if operation.through is not None:
         tables.remove_aside(state, through)
     if through == state.purged:
         return 0, more
@@ -104,9 +104,7 @@ def _purge_some(tables: Tables, mailbox: Mailbox, operation: Purge, room: int) -
     return removed, more
 
 
-def _due(
-    tables: Tables, state: State, left_before_ms: int, room: int, last: int
-) -> tuple[int, bool]:
+def _due(tables: Tables, state: State, operation: Purge, room: int, last: int) -> tuple[int, bool]:
     """Up to which number a mailbox is to be removed now, and whether there may be more.
 
     A row that tells of more than a page is of what left without a pull, or of a page around what
@@ -118,7 +116,7 @@ def _due(
     rows = tables.oldest_rows(state, SLICE)
     through = state.purged
     for first_seq, count, at_ms in rows:
-        if at_ms >= left_before_ms or first_seq + count - 1 > last:
+        if not operation.is_due(first_seq, at_ms) or first_seq + count - 1 > last:
             return through, False
         left = room - (through - state.purged)
         if count <= left or (through == state.purged and count <= chunk.COUNT_MAX):

@@ -42,12 +42,12 @@ def discard(tables: Tables, operation: Discard) -> int | SettingChanged:
     state = tables.draft(operation.mailbox)
     if state is None or state.cursor == state.tail:
         return 0
-    last = state.tail
+    last = state.tail if operation.through is None else min(state.tail, operation.through)
     if operation.accepted_before_ms is not None:
         # Entries lie in order of acceptance: the first that is young enough ends it.
         young = tables.first_young(state, operation.accepted_before_ms)
         if young is not None:
-            last = young - 1
+            last = min(last, young - 1)
     count = last - state.cursor
     if count <= 0:
         return 0
