@@ -16,6 +16,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import index
 from pullstatus.mailbox.fields import Fields, read
 from pullstatus.mailbox.owners import Range, read_owners
+from pullstatus.mailbox.standing import standing_now
 from pullstatus.records import Kind
 from pullstatus.records.numbers import bare, is_number, may_be
 from pullstatus.store import (
@@ -210,6 +211,8 @@ async def _search(
         if not entries:
             continue
         rows = await _rows(store, mailbox, [entry.seq for entry in entries])
+        # What was removed since it was found has no row of its own any more.
+        purged = (await standing_now(store, mailbox)).purged
         copies, former = await copies_of(store, mailbox), owners.former(mailbox)
         found += [
             Found(
@@ -218,12 +221,16 @@ async def _search(
                 former=entry.seq in former,
             )
             for entry, row in zip(entries, rows, strict=True)
+            if entry.seq > purged
         ]
     return found
 
 
 async def _rows(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> list[JournalRow | None]:
-    """The journal row of each entry, in order; None for those that wait."""
+    """The journal row of each entry, in order; None for those that wait.
+
+    For one that was just removed it is another's, or None.
+    """
     rows: list[JournalRow | None] = []
     async for row in store.journal(mailbox):
         while len(rows) < len(seqs) and seqs[len(rows)] < row.first_seq + row.count:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pullstatus.mailbox import search
+from pullstatus.mailbox.following import Follower
 from pullstatus.records import Kind
-from pullstatus.store import Again, Append, Backlog, Mailbox, open_store
+from pullstatus.store import Again, Append, Backlog, JournalRow, Mailbox, Pull, open_store
 from tests.harness import status
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +29,8 @@ async def test_mailbox_that_appears_meanwhile_is_in_nobodys_way(
 
     async def and_another(sdkappid: int | None = None) -> list[Backlog]:
         found = await backlog(sdkappid)
+        if sdkappid is not None:
+            return found
         new = Mailbox(len(await backlog()) + 1, Kind.DELIVERY_STATUS)
         await store.append(Append(new, [entry], 0))
         return found
@@ -34,6 +38,33 @@ async def test_mailbox_that_appears_meanwhile_is_in_nobodys_way(
     monkeypatch.setattr(store, "backlog", and_another)
     for known in range(3):
         assert len(await search.by_sid(store, str(status(7)["sid"]))) == known
+    await store.close()
+
+
+@pytest.mark.parametrize("later", [True, False])
+async def test_what_is_removed_while_it_is_searched_for_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    """It is told neither with the pull that took a later one, nor as what waits."""
+    store = await open_store(f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread")
+    mailbox = Mailbox(7, Kind.DELIVERY_STATUS)
+    entry = json.dumps(status(7), separators=(",", ":")).encode()
+    await store.append(Append(mailbox, [entry] * 4, 0))
+    await store.pull(Pull(mailbox, 2, 0))
+    if later:
+        await store.pull(Pull(mailbox, 1, 5))
+    await Follower(store, secrets.token_hex).follow(7)
+    journal = store.journal
+
+    async def overtaken(mailbox: Mailbox) -> AsyncIterator[JournalRow]:
+        assert await store.purge(left_before_ms=1) == 2
+        async for row in journal(mailbox):
+            yield row
+
+    monkeypatch.setattr(store, "journal", overtaken)
+    found = await search.by_sid(store, str(status(7)["sid"]))
+    told = {each.first_seq: each.row and each.row.first_seq for each in found}
+    assert told == {3: 3 if later else None, 4: None}
     await store.close()
 
 
