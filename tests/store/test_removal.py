@@ -12,7 +12,18 @@ from pullstatus.mailbox.proving import problems
 from pullstatus.mailbox.search import by_number, copies_of
 from pullstatus.mailbox.statistics import counted
 from pullstatus.mailbox.tallies import LAST_HOUR
-from pullstatus.store import Pull, Reader, Redeliver, Store, Unfollow
+from pullstatus.store import (
+    Finding,
+    Page,
+    Pull,
+    Reader,
+    Redeliver,
+    Release,
+    Store,
+    Unfollow,
+    audit_store,
+)
+from pullstatus.store.gathering.store import GatheredStore
 from tests.harness import status
 from tests.store.build import (
     NOW_MS,
@@ -48,26 +59,58 @@ async def by_hour(store: Store) -> dict[int, int]:
     return {hour: each.success for hour, each in found.hourly().items()}
 
 
-@pytest.mark.parametrize("erased", [1, 150])
-@pytest.mark.parametrize("before", [STEP - 100, STEP - 1])
-async def test_a_page_in_hand_around_what_was_erased_comes_again_beyond_retention(
-    store: Store, before: int, erased: int
-) -> None:
-    """It reaches over more numbers than a page has, and may lie over the end of a step."""
+async def take_around(store: Store, before: int, erased: int, mine: Pull) -> Page:
+    """Take a page behind so many entries and around so many erased ones."""
     await store.append(append(STATUSES, records(before)))
     for _ in range(0, before, 100):
         await store.pull(Pull(STATUSES, 100, NOW_MS))
     await store.append(append(STATUSES, records(101 + erased)))
     seqs = [before + 2 + place for place in range(erased)]
     await store.erase(STATUSES, at_ms=NOW_MS, seqs=seqs)
-    mine = Pull(STATUSES, 100, NOW_MS, reader=Reader("r"))
     taken = await store.pull(mine)
     assert taken.count == 100
+    return taken
+
+
+@pytest.mark.parametrize("erased", [1, 150])
+@pytest.mark.parametrize("before", [STEP - 100, STEP - 1])
+async def test_a_page_in_hand_around_what_was_erased_comes_again_beyond_retention(
+    store: Store, before: int, erased: int
+) -> None:
+    """It reaches over more numbers than a page has, and may lie over the end of a step."""
+    mine = Pull(STATUSES, 100, NOW_MS, reader=Reader("r"))
+    taken = await take_around(store, before, erased, mine)
     await purge(store, left_before_ms=NOW_MS + 1)
     for _ in range(2):
         again = await store.pull(mine)
         assert (again.first_seq, again.count, again.data) == (taken.first_seq, 100, taken.data)
         assert again.repeated
+
+
+@pytest.mark.parametrize("then", ["nothing", "acknowledged", "released"])
+async def test_a_store_is_sound_while_retention_goes_over_a_page_in_hand(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Between two steps, the first of which ends within the page; also if it is let go there."""
+    mine = Pull(STATUSES, 100, NOW_MS, reader=Reader("r"))
+    page = await take_around(store, STEP - 100, 1, mine)
+    found: list[Finding] = []
+    steps = 0
+
+    async def look(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if then == "acknowledged":
+            await store.pull(Pull(STATUSES, 0, NOW_MS, reader=Reader("r", page.first_seq)))
+        elif then == "released":
+            release = Release(STATUSES, "r", page.first_seq, NOW_MS, new_act("release"))
+            assert await store.release(release) == 101
+        found.extend((await audit_store(url, lambda *_: None)).findings)
+
+    monkeypatch.setattr(GatheredStore, "_pause", look)
+    assert await purge(store, left_before_ms=NOW_MS + 1) == STEP + 1
+    assert (steps, found) == (1, [])
+    assert (await audit_store(url, lambda *_: None)).findings == []
 
 
 async def test_what_was_removed_while_reindex_read_keeps_its_counts(opener: Opener) -> None:

@@ -215,7 +215,10 @@ def _reader_problems(
         if row.first_seq <= kept_through:
             yield f"the page kept for reader {name} overlaps another at entry {row.first_seq}"
         kept_through = row.first_seq + row.count - 1
-        if kept_through > purged:
+        rest = kept_through - purged
+        if row.first_seq <= purged and hands.get(purged + 1) == (rest, name):
+            in_hand[purged + 1] = name  # retention is going over it, and has cut its journal row
+        elif rest > 0:
             yield f"the page kept for reader {name} at entry {row.first_seq} is in the journal, too"
         if unsealed(kept.key + row.first_seq, page) is None:
             yield f"the page kept for reader {name} at entry {row.first_seq} is damaged"

@@ -107,10 +107,10 @@ def _pull_of_reader(
     if head is not None and move.given is Given.NEXT:
         page = _take(tables, state, head, operation)
     if move.acknowledges:
-        tables.note_acked(state, known.first_seq, operation.at_ms)
+        tables.note_acked(state, readers.journal_seq(state, known), operation.at_ms)
         hand = Hand(None, known.first_seq)
     elif page.count and known.first_seq:  # a former owner's
-        tables.note_released(state, known.first_seq, operation.at_ms)
+        tables.note_released(state, readers.journal_seq(state, known), operation.at_ms)
     if page.count:
         if forgotten is not None:
             tables.drop_reader(state, forgotten)

@@ -48,11 +48,20 @@ def hand_out(
     tables.put_reader(state, name, row)
 
 
+def journal_seq(state: State, row: ReaderRow) -> int:
+    """The number that the journal row of the page in hand begins with, if there still is one.
+
+    Retention that is going over it has cut off what it has removed.
+    """
+    last_seq = row.first_seq + row.count - 1
+    return max(row.first_seq, state.purged + 1) if state.purged < last_seq else row.first_seq
+
+
 def give_again(tables: Tables, state: State, name: str, row: ReaderRow, at_ms: int) -> None:
     """Count that the page in hand is handed out once more."""
     given = row.given + 1
     tables.put_reader(state, name, msgspec.structs.replace(row, given=given, at_ms=at_ms))
-    tables.count_given(state, row.first_seq)
+    tables.count_given(state, journal_seq(state, row))
 
 
 def empty(tables: Tables, state: State, name: str, row: ReaderRow, at_ms: int) -> None:

@@ -67,7 +67,7 @@ def release(tables: Tables, operation: Release) -> int | SettingChanged:
     row = None if state is None else tables.reader(state, operation.name)
     if state is None or row is None or not row.first_seq or row.first_seq != operation.first_seq:
         return 0
-    tables.note_released(state, row.first_seq, operation.at_ms)
+    tables.note_released(state, readers.journal_seq(state, row), operation.at_ms)
     readers.empty(tables, state, operation.name, row, operation.at_ms)
     acts.record(tables, operation.act)
     return row.count
