@@ -365,9 +365,9 @@ class Store(Protocol):
         behind the number `through`. In the same commit no segment finds them any more. An erased
         entry keeps its number, is found nowhere, and is no part of any page: one that comes again,
         by a key or to a reader, comes without it, and a next one is as full as if it had never
-        been. A page of which nothing is left comes no more. What waited is counted as erased once
-        everything before it has left. Works in small steps, each atomic; one that was cut off is
-        finished by calling this again.
+        been. A page of which nothing is left comes no more. What waited is counted once everything
+        before it has left: as erased where pulls pass it, as expired where it expires with that.
+        Works in small steps, each atomic; one that was cut off is finished by calling this again.
         """
         ...
 
