@@ -122,7 +122,7 @@ async def _remove(
     Raises:
         EntriesLeft: it is not, again and again.
     """
-    removed = 0
+    removed = left = 0
     for _ in range(limits.OVERTAKEN_MAX):
         await follow()  # what is not is not removed
         for mailbox, through in tails.items():
