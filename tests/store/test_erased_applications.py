@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable
@@ -13,13 +14,26 @@ import pytest
 from pullstatus import apps, limits
 from pullstatus.apps import Operator
 from pullstatus.apps.erasure import Erased
-from pullstatus.errors import EntriesLeft
+from pullstatus.errors import EntriesLeft, InvalidSetting, SettingChanged
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.proving import problems
 from pullstatus.records import Kind
-from pullstatus.store import Backlog, Mailbox, Pull, Reader, Store, Unfollow
+from pullstatus.store import (
+    Aside,
+    Backlog,
+    Mailbox,
+    Outcome,
+    Park,
+    Pull,
+    Reader,
+    Redeliver,
+    Store,
+    Unfollow,
+    Unpark,
+    audit_store,
+)
 from tests.harness import status
-from tests.store.build import NOW_MS, append, entries_of, journal_of
+from tests.store.build import NOW_MS, append, entries_of, journal_of, new_act
 from tests.store.test_statistics import encoded
 from tests.unit.apps.test_administration import Meanwhile
 
@@ -74,9 +88,18 @@ async def unfollow(store: Store, mailbox: Mailbox) -> None:
     assert await store.unfollow(Unfollow(mailbox, row.followed, row.followed.tallied, None))
 
 
-@pytest.mark.parametrize("work", [take, take_as_reader, take_with_later_ones, unfollow])
+async def redeliver(store: Store, mailbox: Mailbox) -> None:
+    """What is in the hand of a reader or not, and then is handed out to another one."""
+    await store.pull(Pull(mailbox, 1, NOW_MS))
+    with contextlib.suppress(InvalidSetting):  # what is removed is not copied
+        due = Redeliver(mailbox, [(1, 3)], NOW_MS, new_act("redeliver"))
+        assert await store.redeliver(due) == 3
+        await store.pull(read(mailbox, "s", 7))
+
+
+@pytest.mark.parametrize("work", [take, take_as_reader, take_with_later_ones, unfollow, redeliver])
 async def test_nothing_stays_of_what_is_erased_whatever_is_done_meanwhile(
-    store: Store, work: Work
+    store: Store, url: str, work: Work
 ) -> None:
     """Whenever it is done; a page that came later stays, without what was erased of it."""
     for at in itertools.count(1):
@@ -91,10 +114,42 @@ async def test_nothing_stays_of_what_is_erased_whatever_is_done_meanwhile(
             assert FORMER.encode() not in entry.data, at
         for name in ("r", "s"):
             assert FORMER.encode() not in (await store.pull(read(mailbox, name, 100))).data, at
-        assert await problems(store) == []
         if watched.left > 0:
             break
     assert at > 8
+    assert await problems(store) == []
+    assert (await audit_store(url, lambda *_: None)).findings == []
+
+
+async def test_nothing_stays_of_what_is_aside_and_moves_meanwhile(store: Store, url: str) -> None:
+    """What is put back to the tail, and what becomes a record, whenever that is."""
+    item = FORMER.encode()
+
+    async def move(mailbox: Mailbox) -> None:
+        record = encoded(status(9, mobile=FORMER))
+        for kind in Aside:
+            aside = Mailbox(mailbox.sdkappid, kind)
+            row = await row_of(store, aside)
+            seq = row.accepted - row.waiting + 1
+            outcomes = [Outcome.PUT_BACK, Outcome.PULLED]
+            due = Unpark(aside, seq, outcomes, [append(mailbox, record)], [item], NOW_MS, None)
+            with contextlib.suppress(SettingChanged):  # it is gone
+                assert await store.unpark(due) == 1
+
+    for at in itertools.count(1):
+        mailbox = Mailbox(1000 + at, Kind.DELIVERY_STATUS)
+        for kind in Aside:
+            aside = Mailbox(mailbox.sdkappid, kind)
+            await store.park(Park(append(mailbox, []), aside, [item] * 3, None, 9, 9000))
+        watched = Meanwhile(store, at, partial(move, mailbox))
+        await erase(cast("Store", watched), mailbox)
+        for row in await store.backlog(mailbox.sdkappid):
+            for entry in await entries_of(store, row.mailbox):
+                assert FORMER.encode() not in entry.data, (at, row)
+        if watched.left > 0:
+            break
+    assert at > 8
+    assert (await audit_store(url, lambda *_: None)).findings == []
 
 
 async def test_what_comes_meanwhile_stays(store: Store) -> None:

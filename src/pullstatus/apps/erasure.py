@@ -68,9 +68,14 @@ async def erase_application(
         act = by.act("erase", sdkappid=sdkappid)
         await store.change(act=act, ticket=by.ticket())
         waiting, tails = await let_go(store, sdkappid, by=by, act=act)
+        # Before, since what is removed tells no more what is a copy; and those made until then.
+        copies = await _erase_copies(store, tails, by, follow)
         removed = await _remove(store, sdkappid, tails, follow)
+        later = await _erase_copies(store, tails, by, follow)
         await store.purge_rest(sdkappid)
-    return Erased(waiting, removed)
+    return Erased(
+        waiting + copies.waiting + later.waiting, removed + copies.removed + later.removed
+    )
 
 
 async def let_go(
@@ -134,6 +139,26 @@ async def _remove(
         " derived of them is made anew meanwhile, as by `pullstatus reindex`: erase again once that"
         " has ended"
     )
+
+
+async def _erase_copies(
+    store: Store, tails: Tails, by: Operator, follow: Callable[[], Awaitable[None]]
+) -> Erased:
+    """Erase what redeliveries have copied of it meanwhile; of what is removed they copy nothing."""
+    waiting = left = 0
+    for mailbox, through in tails.items():
+        seqs = [
+            seq
+            async for again in store.again(mailbox, through + 1)
+            for seq in range(again.first_seq, again.first_seq + again.count)
+            if seq > through >= again.source_seq + seq - again.first_seq
+        ]
+        if seqs:
+            await follow()  # or nobody could say what they were
+            erased = await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)
+            waiting += erased.waiting
+            left += erased.left
+    return Erased(waiting, waiting + left)
 
 
 async def _left(store: Store, sdkappid: int, tails: Tails) -> int:
