@@ -35,7 +35,18 @@ from pullstatus.receipts import Receipts, tencent
 from pullstatus.receipts.batch import read_in_steps
 from pullstatus.records import Kind
 from pullstatus.steps import done
-from pullstatus.store import Change, Noted, Outcome, Page, Reader, Store, Tickets, open_store
+from pullstatus.store import (
+    Change,
+    Mailbox,
+    Noted,
+    Outcome,
+    Page,
+    Pull,
+    Reader,
+    Store,
+    Tickets,
+    open_store,
+)
 from tests.harness import statuses
 from tests.sealing import keyring_of, masters_of
 
@@ -228,6 +239,26 @@ def test_deletion_cut_off_anywhere_leaves_nothing_for_the_next_owner(
         return whole
 
     assert everywhere(cut_at) > 4
+
+
+def test_a_reader_that_pulls_during_a_deletion_keeps_no_page() -> None:
+    """Whenever it does, even where nothing refuses its pull."""
+
+    async def pulled_at(store: Store, step: int) -> bool:
+        await create(store)
+        assert await feed(store, await known(store), key=f"{step}") == 2
+
+        async def pull() -> None:
+            box = Mailbox(NUMBER, STATUS)
+            await store.pull(Pull(box, 1, NOW_MS + 5, reader=Reader("r"), ticket=ticket()))
+
+        watched = Meanwhile(store, step, pull)
+        await delete(cast("Store", watched))
+        assert await waiting(store) == 0
+        assert (await store.totals()).in_hand.pages == 0
+        return watched.left > 0
+
+    assert everywhere(pulled_at) > 4
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
