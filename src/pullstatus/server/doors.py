@@ -391,16 +391,20 @@ class Door:
                 if not tries_left:
                     raise
             failed = None
-            owner = live.application.owner
             await self._look()
-            live = await self._application(live.application.sdkappid)
-            if live.application.owner != owner:
-                raise self._lost()  # the number's new owner is not who this was sent to
+            current = self._registry.applications.get(live.application.sdkappid)
+            if current is None or current.application.owner != live.application.owner:
+                raise self._lost(current)  # the number's new owner is not who this was sent to
+            live = current
         raise AssertionError
 
-    def _lost(self) -> Problem:
-        """What is said where an application is another owner's since it was asked for."""
-        return another_owner()
+    def _lost(self, current: LiveApplication | None) -> Problem:
+        """What is said where an application is deleted, or another owner's, since it was asked for.
+
+        Args:
+            current: whose number it is now; None: nobody's.
+        """
+        return no_application() if current is None else another_owner()
 
     def _put_off(self, error: StoreUnavailable) -> Problem:
         return Problem(

@@ -58,7 +58,6 @@ from pullstatus.server.doors import (
     ParkingDoor,
     Problem,
     address_of,
-    another_owner,
     check_owner,
 )
 from pullstatus.server.figures import ITEMS, OTHER
@@ -386,9 +385,10 @@ class InboundDoor(ParkingDoor):
         check_owner(token, live)
         return live
 
-    def _lost(self) -> Problem:
-        """It comes again, and is whose it is then."""
-        return self._put_off(StoreUnavailable("an application is another owner's since it began"))
+    def _lost(self, current: LiveApplication | None) -> Problem:
+        """It comes again, and is whose it is then: a sender takes 404 for the end of it."""
+        became = "deleted" if current is None else "another owner's"
+        return self._put_off(StoreUnavailable(f"an application is {became} since it began"))
 
     async def _reports(self, source: Source | None, request: Request, token: Token) -> Reports:
         if source is None:
@@ -607,15 +607,6 @@ class CallbackDoor(InboundDoor):
                 "a callback needs a token made with `token create NAME --sdkappid N`",
             )
         return token
-
-    async def _own(self, token: Token) -> LiveApplication:
-        assert token.sdkappid is not None
-        live = await self._application(token.sdkappid)
-        check_owner(token, live)
-        return live
-
-    def _lost(self) -> Problem:
-        return another_owner()
 
 
 _TENCENT: Final = "tencent"

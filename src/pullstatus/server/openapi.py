@@ -65,7 +65,6 @@ METRICS_PROBLEMS: Final[Titles] = {
 CALLBACK_PROBLEMS: Final[Titles] = {
     401: ("Unknown token",),
     403: ("Token without application", "Token of another application"),
-    404: ("Unknown application",),
     413: ("Body too large",),
     500: (INTERNAL_ERROR,),
     503: ("Cannot store now",),

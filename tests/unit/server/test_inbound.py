@@ -491,19 +491,67 @@ def test_names_of_what_waits_are_asked_for_once(monkeypatch: pytest.MonkeyPatch,
     assert [park.mailbox.kind for park in made.store.parked] == [Aside.PENDING] * 2
 
 
-def test_application_that_is_another_owners_meanwhile_is_no_404() -> None:
-    """What a rule gave it comes again, and is nobody's then."""
+@pytest.mark.parametrize("path", [NATIVE, f"/callbacks/{SECRET}"])
+@pytest.mark.parametrize("owner", ["other", None], ids=["another owner's", "deleted"])
+def test_application_that_is_lost_meanwhile_is_no_404(owner: str | None, path: str) -> None:
+    """What came for it comes again, and is whose it is then."""
     made = served()
     made.store.append_answer = SettingChanged("application")
     live = made.registry.applications[APP.sdkappid]
 
     async def look(*_: object, patiently: bool = False) -> None:
-        other = msgspec.structs.replace(live.application, owner="other")
-        made.registry.applications[APP.sdkappid] = LiveApplication(other, 9)
+        made.registry.applications.pop(APP.sdkappid, None)
+        if owner is not None:
+            other = msgspec.structs.replace(live.application, owner=owner)
+            made.registry.applications[APP.sdkappid] = LiveApplication(other, 9)
 
     vars(made.registry).update(look=look)
-    answer, _ = run(made.post(NATIVE, [item()]))
+    answer, _ = run(made.post(path, [item()]))
     problem(answer, 503)
+    if owner is None:
+        answer, _ = run(made.post(path, [item()]))
+        problem(answer, 403)
+
+
+def test_deleted_application_costs_another_one_nothing_of_the_same_push(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The repeat stores what is the other's, and parks what is nobody's by now."""
+    made = served()
+    known = made.registry.applications
+    other = msgspec.structs.replace(known[APP.sdkappid].application, sdkappid=1400007777)
+    known[other.sdkappid] = LiveApplication(other, 1)
+    made.registry.rules = Rules(
+        [
+            Rule(name="a", sdkappid=APP.sdkappid, to_prefix="1"),
+            Rule(name="b", sdkappid=other.sdkappid, to_prefix="2"),
+        ]
+    )
+    append, deleted = made.store.append, False
+
+    async def changed(operation: Append, gone: Gone | None = None) -> int:
+        nonlocal deleted
+        if operation.mailbox.sdkappid != APP.sdkappid:
+            return await append(operation, gone)
+        deleted = True
+        raise SettingChanged("application")
+
+    async def look(*_: object, patiently: bool = False) -> None:
+        if deleted:
+            known.pop(APP.sdkappid, None)
+
+    monkeypatch.setattr(made.store, "append", changed)
+    vars(made.registry).update(look=look)
+    push = [
+        {"mobile": "13800000001", "text": "a", "time": NOW_S, "to": to, "id": to}
+        for to in ("1069", "2069")
+    ]
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", push))
+    problem(answer, 503)
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", push))
+    good(answer, OK)
+    assert [each.mailbox.sdkappid for each in made.store.appended] == [other.sdkappid]
+    assert [kept.index for kept in parked(made)] == [0]
 
 
 def test_what_came_as_a_number_changed_hands_is_nobodys_until_it_comes_again() -> None:
