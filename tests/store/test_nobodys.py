@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from pullstatus.apps.operator import SERVER
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
-from pullstatus.mailbox import append, finding, leaving, parking, pending, unparking
+from pullstatus.mailbox import append, finding, leaving, parking, pending, rereading, unparking
 from pullstatus.mailbox import bounds as mailbox_bounds
 from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
@@ -29,7 +30,7 @@ from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.unparking import Unparked
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
-from pullstatus.receipts.reports import Report, State, receipts_of
+from pullstatus.receipts.reports import Report, State, Whose, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.sends import Registered
 from pullstatus.receipts.source import builtin
@@ -222,6 +223,64 @@ async def test_it_is_dropped_or_given_away_by_hand(store: Store) -> None:
     assert told.parked == len(await parking.parked(store, SHOP)) == 1
     with pytest.raises(InvalidSetting):
         await unparking.drop(store, NOBODY, by=by(), numbers=[1])
+
+
+RECORDS = builtin()["tencent"]
+
+
+def raw(**members: object) -> dict[str, object]:
+    return {"mobile": "13800138000", "nationcode": "86", **members}
+
+
+STATUS = raw(
+    report_status="SUCCESS", errmsg="OK", user_receive_time="2026-01-05 08:00:00", sid="8:1"
+)
+REPLY = raw(text="yes", time=1_767_571_200, sign="", extend="")
+
+
+async def of_records(store: Store, *parts: dict[str, object], live: LiveApplication) -> int:
+    """What a door does with a platform's push of records; how many of them are new."""
+    body = json.dumps(parts[0] if parts == (REPLY,) else parts).encode()
+    asked = Request("POST", b"", "application/json", body, NOW_MS // 1000)
+    reports = done(read(RECORDS, asked)).reports
+    kind = reports[0].kind
+    sent: dict[str, Any] = {"sender": TOKEN, "now_ms": NOW_MS, "ticket": by().ticket()}
+    if live is not NOBODYS:
+        receipts = receipts_of(
+            kind, RECORDS.name, [(each, Whose("86")) for each in reports], NOW_MS // 1000
+        )
+        return await append(store, live, receipts, **sent)
+    unread = tuple(Unread(each.raw, NO_RULE, None, each.kind, each.index) for each in reports)
+    receipts = Receipts(kind, [], unread=unread)
+    form, address = RECORDS.name, "192.0.2.1"
+    await parking.park(store, live, receipts, form=form, request=asked, address=address, **sent)
+    return 0
+
+
+@pytest.mark.parametrize("part", [STATUS, REPLY], ids=["status", "reply"])
+async def test_records_given_away_by_hand_are_what_they_would_have_been_at_the_door(
+    store: Store, part: dict[str, object]
+) -> None:
+    """So the same push again, once it is known whose it is, is a repeat."""
+    await create(store, SHOP)
+    await of_records(store, part, live=NOBODYS)
+    assert await unparking.route(store, NOBODY, SHOP, by=by()) == Unparked(1, 1, 0)
+    shop = await parking.live_application(store, SHOP)
+    assert await of_records(store, part, live=shop) == 0
+
+
+async def test_reply_of_records_that_was_given_away_unread_is_read_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a reply, though it has a place: that is of an array alone where keys do not tell them."""
+    await create(store, SHOP)
+    await of_records(store, REPLY, live=NOBODYS)
+    with monkeypatch.context() as unknown:
+        unknown.setattr(rereading, "builtin", dict)
+        told = await unparking.route(store, NOBODY, SHOP, by=by())
+        assert (told.records, told.parked) == (0, 1)
+    assert await unparking.retry(store, SHOP, by=by()) == Unparked(1, 1, 0)
+    assert await texts(store, SHOP) == ["yes"]
 
 
 async def test_a_token_that_floods_lets_no_items_of_another_leave(

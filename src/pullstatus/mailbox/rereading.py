@@ -89,14 +89,23 @@ async def reread(
 
 
 async def give_away(
-    store: Store, target: LiveApplication, meant: Sequence[Parked], by: Operator
+    store: Store,
+    target: LiveApplication,
+    meant: Sequence[Parked],
+    by: Operator,
+    *,
+    nobodys: bool = False,
 ) -> Mapping[int, Fate]:
-    """The same of items that are all another application's, the target."""
+    """The same of items that are all another application's, the target.
+
+    Args:
+        nobodys: whether they are parked under number 0.
+    """
     spoken, room = await sources_of(store), HandedOver(store)
     fates = {}
     for each in meant:
         assert each.item is not None
-        said, rest = await _read(store, spoken, room, target, each.item, by)
+        said, rest = await _read(store, spoken, room, target, each.item, by, nobodys=nobodys)
         fates[each.seq] = Fate(
             Outcome.ROUTED, target, said.records, moved=_anew(rest), waits=said.waits
         )
@@ -174,17 +183,21 @@ async def _read(
     target: LiveApplication,
     item: Item,
     by: Operator,
+    *,
+    nobodys: bool = False,
 ) -> tuple[_Said, Item | None]:
     """What an item says by the rules of now, and what is left of it."""
     source = spoken.get(item.format)
     if source is None:
         return _Said(), item
-    if source.records:
+    # What came with a platform's token was read by keys, and is known by what these say of it.
+    by_keys = not source.records or nobodys or _is_keyed(item)
+    reports = _reports(source, item) if by_keys else Reports([])
+    if source.records and not reports.reports:
         receipts = _receipts(item)
         records = [_append(target, receipts, item, by)] if receipts.entries else []
         said, unread = _Said(records), [*receipts.unread]
     else:
-        reports = _reports(source, item)
         nobody = Stored(store, Rules())
         found = await owned(
             store, nobody, reports.reports, token=item.token, source=source, own=target
@@ -195,6 +208,11 @@ async def _read(
     if not (said.records or said.waits):
         return said, item if unread else None
     return said, _rest(item, unread) if unread else None
+
+
+def _is_keyed(item: Item) -> bool:
+    """Whether it shows that keys made it out: a reply of records is none of several parts."""
+    return item.kind is Kind.REPLY and item.index is not None
 
 
 async def _said(

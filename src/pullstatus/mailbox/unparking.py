@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -166,7 +167,8 @@ async def route(
     if to == sdkappid:
         raise InvalidSetting(f"the items of {to} are there: `parked retry` reads them again")
     act = _act(by, "parked route", sdkappid, numbers, to=to)
-    told, _ = await _settle(store, sdkappid, to, act, _named(sdkappid, numbers), by, give_away)
+    decide = partial(give_away, nobodys=sdkappid == NOBODY)
+    told, _ = await _settle(store, sdkappid, to, act, _named(sdkappid, numbers), by, decide)
     return told
 
 
