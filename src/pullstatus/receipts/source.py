@@ -287,9 +287,10 @@ def _check(source: Source) -> None:
             raise InvalidSetting(f"reply.coding must be one of {', '.join(CODINGS)}")
     tables = [keys for keys in (source.status, source.reply) if keys is not None]
     if len(tables) == 2 and not any(keys.when or keys.unless for keys in tables):
-        raise InvalidSetting("status.when or reply.when must tell one from the other")
+        raise InvalidSetting(_APART)
 
 
+_APART: Final = "status.when or status.unless must tell a delivery status from a reply"
 _HEADER: Final = re.compile(r"[!-~]+( [!-~]+)*")
 
 
@@ -297,11 +298,14 @@ def _check_new(source: Source) -> None:
     """What can't be said in HTTP would be read as something else, or as another answer."""
     if not source.methods:
         raise InvalidSetting('methods must have "POST", "GET" or both')
+    status = source.status
+    if status is not None and source.reply is not None and not (status.when or status.unless):
+        raise InvalidSetting(_APART)  # it is asked for first, and would take every reply
     for member, keys in _keys_by_member(source):
         names = (keys,) if isinstance(keys, str) else keys
         if not names or not all(part for name in names for part in name.split("+")):
             raise InvalidSetting(f"{member} must name what is read, with no empty name in it")
-    if source.status is not None and not source.status.state:
+    if status is not None and not status.state:
         raise InvalidSetting("status.state must name what says the state")
     answer = source.answer
     if any(isinstance(said, int) and abs(said) > _INTEGER_MAX for said in answer.refusal.values()):

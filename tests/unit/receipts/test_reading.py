@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import get_args
@@ -395,7 +396,7 @@ def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str
         (('items = "body"', 'items = "bodies"'), "items must be"),
         (('name = "mine"', 'name = "Mine"'), "name must be"),
         (("ok =", "OK ="), "status.states must be in small letters"),
-        (('when = "state"', ""), "must tell one from the other"),
+        (('when = "state"', ""), "must tell a delivery status from a reply"),
         (('time = "at"', 'times = "at"'), "times"),
         (('"SUCCESS"', '"GOOD"'), "GOOD"),
         (('number = "from"', "number = 1"), "number"),
@@ -438,6 +439,21 @@ def test_a_source_that_does_not_fit_is_refused_with_its_member(
     assert change[0] in text
     with pytest.raises(InvalidSetting, match=said_of):
         read_source(text.replace(*change, 1))
+
+
+def test_delivery_statuses_are_told_from_replies_and_not_replies_from_them() -> None:
+    """What may be one is asked for first: what has to be a reply would never be."""
+    head, status, reply = re.split(r"(?m)^(?=\[(?:status|reply)\])", ROW.format(items="body"))
+    status = status.replace('when = "state"\n', "")
+    text = f'{head}{status}{reply}when = "text"\n'
+    with pytest.raises(InvalidSetting, match=r"^status\.when or status\.unless must tell"):
+        read_source(text)
+    assert read_source(text, new=False).name == "mine"
+    source = read_source(f'{head}{status}unless = "text"\n{reply}')
+    body = b'{"from":"8613800000001","text":"TD"}'
+    [report] = done(read(source, Request("POST", b"", "application/json", body, NOW_S))).reports
+    assert (report.kind, report.text) == (Kind.REPLY, "TD")
+    assert read_source(head + status).reply is None
 
 
 def test_a_source_that_was_taken_before_stays_one() -> None:
