@@ -168,6 +168,35 @@ async def test_an_item_of_several_applications_goes_to_each(store: Store) -> Non
     assert await left(store) == ["d"]
 
 
+@pytest.mark.parametrize("states", [["queued"], ["queued", "delivered"]], ids=" and ".join)
+async def test_an_intermediate_state_of_nobody_leaves_once_it_reads(
+    store: Store, states: list[str]
+) -> None:
+    """As it would have at the door, whether a rule matches it or none."""
+    await create(store, SHOP)
+    shop = Rule(name="shop", sdkappid=SHOP, id_prefix="delivered")
+    await apps.add_rule(store, shop, by=by())
+    number = "8613800138000"
+    parts: list[dict[str, object]] = [
+        {"id": state, "number": number, "state": state} for state in states
+    ]
+    await park(store, *parts, whole=True, form="acme")
+    assert await retry(store) == Unparked(0, 0, 1)
+    await apps.add_source(store, ACME, by=by())
+    assert await retry(store) == Unparked(1, len(states) - 1, 0)
+
+
+ACME = """
+name = "acme"
+items = "body"
+[status]
+number = "number"
+id = "id"
+state = "state"
+states = { queued = "INTERMEDIATE", delivered = "SUCCESS" }
+"""
+
+
 async def test_what_came_in_an_operators_own_form_is_read_by_that(store: Store) -> None:
     """And stays where nobody knows the form any more."""
     text = (files("pullstatus.receipts") / "gateways" / "native.toml").read_text()

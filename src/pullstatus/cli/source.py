@@ -24,7 +24,7 @@ from pullstatus.mailbox.pending import piece_of
 from pullstatus.mailbox.traffic import Came, came
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.reading import read, read_records
-from pullstatus.receipts.reports import Report, State, Whose, receipts_of
+from pullstatus.receipts.reports import Report, Whose, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Source, builtin, builtin_text, read_source
 from pullstatus.records import Kind
@@ -167,10 +167,7 @@ def outcome(source: Source, request: Request) -> dict[str, object]:
         reports = done(read(source, request))
         found = [_receipts(source, reports.reports, kind, request.arrived_s) for kind in Kind]
         kinds, unread = {each.kind for each in reports.reports}, list(reports.unread)
-        intermediate = sum(
-            each.kind is Kind.DELIVERY_STATUS and each.state is State.INTERMEDIATE
-            for each in reports.reports
-        )
+        intermediate = sum(each.passes for each in reports.reports)
         parts = sum(piece_of(each, None) is not None for each in reports.reports)
     records: dict[str, list[msgspec.Raw]] = {kind.path: [] for kind in Kind}
     for receipts in found:

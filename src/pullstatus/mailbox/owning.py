@@ -18,7 +18,7 @@ import msgspec
 from pullstatus.apps import LiveApplication, routing, stored_application
 from pullstatus.apps.routing import Action, Routed, Rules, Traits, routed
 from pullstatus.mailbox.names import Name, Names, Told, given_together, names_of
-from pullstatus.receipts.reports import Report, State, Statuses, Whose
+from pullstatus.receipts.reports import Report, Statuses, Whose
 from pullstatus.receipts.source import Source
 from pullstatus.records import Kind
 from pullstatus.store import Store
@@ -259,7 +259,7 @@ async def _platforms(
 
 
 def _has_name(report: Report) -> bool:
-    return report.kind is Kind.DELIVERY_STATUS and report.state is not State.INTERMEDIATE
+    return report.kind is Kind.DELIVERY_STATUS and not report.passes
 
 
 def nationcode_of(kind: Kind, source: Source) -> str | None:

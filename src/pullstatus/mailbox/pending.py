@@ -41,7 +41,7 @@ from pullstatus.mailbox.names import Name
 from pullstatus.mailbox.standing import standing_of
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.joining import Piece
-from pullstatus.receipts.reports import Report, State, Whose, fingerprint
+from pullstatus.receipts.reports import Report, Whose, fingerprint
 from pullstatus.records import Kind
 from pullstatus.records.hours import HOUR_MS
 from pullstatus.store import (
@@ -149,7 +149,7 @@ def waits_for(report: Report, name: Name | None, *, named: bool, is_owned: bool 
     """
     if is_owned and piece_of(report, name) is not None:
         return limits.PENDING_PARTS_S
-    final = report.kind is Kind.DELIVERY_STATUS and report.state is not State.INTERMEDIATE
+    final = report.kind is Kind.DELIVERY_STATUS and not report.passes
     nameless = name is None and report.id and not report.sid
     return limits.PENDING_NAME_S if named and final and nameless else 0
 
@@ -329,7 +329,7 @@ def overdue_ms(item: Item, wait_s: int) -> int:
 def piece_of(report: Report, name: Name | None) -> Piece | None:
     """Which part of which message a report is; None: of none that has others."""
     if report.kind is Kind.DELIVERY_STATUS:
-        if report.state is State.INTERMEDIATE:
+        if report.passes:
             return None
         if name is not None and name.parts > 1:
             return Piece(("status", name.sid, str(name.message)), name.parts, name.part, report, 0)

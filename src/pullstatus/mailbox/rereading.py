@@ -145,8 +145,9 @@ async def _whose(
     if source is None:
         return None
     reports = _reports(source, item)
-    found = await owned(store, known, reports.reports, token=item.token, source=source, own=None)
-    told = list(zip(reports.reports, found, strict=True))
+    kept = [report for report in reports.reports if not report.passes]
+    found = await owned(store, known, kept, token=item.token, source=source, own=None)
+    told = list(zip(kept, found, strict=True))
     target = next((each.live for each in found if each.live is not None), None)
     lost = [report for report, each in told if each.live is not target and not each.dropped]
     if target is None:

@@ -89,6 +89,11 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     coding: str = ""
     query: bytes = b""
 
+    @property
+    def passes(self) -> bool:
+        """Whether it is counted, and nothing is stored of it: nothing has become of the SMS yet."""
+        return self.kind is Kind.DELIVERY_STATUS and self.state is State.INTERMEDIATE
+
 
 class Reports(msgspec.Struct, frozen=True):
     """What a request says: its reports, and what could not be read, each in the order it came."""
@@ -164,7 +169,7 @@ def receipts_in_steps(
     for start in range(0, len(found), _TOGETHER):
         some = found[start : start + _TOGETHER]
         if kind is Kind.DELIVERY_STATUS:
-            some = [each for each in some if each[0].state is not State.INTERMEDIATE]
+            some = [each for each in some if not each[0].passes]
         try:
             _add(receipts, source, some, arrived_s)
         except InvalidRecord:

@@ -40,7 +40,6 @@ from pullstatus.receipts.reading import read, read_records, read_statuses, read_
 from pullstatus.receipts.reports import (
     Report,
     Reports,
-    State,
     Whose,
     receipts_in_steps,
     receipts_together,
@@ -431,14 +430,16 @@ class InboundDoor(ParkingDoor):
 
     async def _keep(self, came: _Came, reports: Reports) -> int:
         """Store and park all of it; returns how many records it had."""
-        became = _Became(intermediate=sum(map(_passes, reports.reports)))
+        became = _Became(intermediate=sum(report.passes for report in reports.reports))
         unread = list(reports.unread)
         parts: list[_Part] = []
         put_aside = 0
         if came.source is not None and reports.reports:
             told: Sequence[Report] = reports.reports
             owns = await self._owned(came, came.source, told)
-            became.dropped = sum(each.dropped for each in owns)
+            became.dropped = sum(
+                each.dropped and not report.passes for report, each in zip(told, owns, strict=True)
+            )
             aside, became.pending = await self._put_aside(came, came.source, told, owns)
             if aside:
                 put_aside = len(aside)
@@ -657,7 +658,7 @@ def _nobodys(reports: Sequence[Report], owns: Sequence[Owned]) -> list[Unread]:
     return [
         _nobodys_of(report, each)
         for report, each in zip(reports, owns, strict=True)
-        if each.live is None and not each.dropped and not _passes(report)
+        if each.live is None and not each.dropped and not report.passes
     ]
 
 
@@ -667,7 +668,7 @@ def _parts(
     """The records of each application and kind, in the order of the first of each."""
     found: dict[tuple[int, Kind], list[tuple[Report, Owned]]] = {}
     for report, each in zip(reports, owns, strict=True):
-        if each.live is not None and not _passes(report):
+        if each.live is not None and not report.passes:
             key = (each.live.application.sdkappid, report.kind)
             found.setdefault(key, []).append((report, each))
     parts = []
@@ -691,11 +692,6 @@ def _owner(token: Token) -> int:
     Its number is below 0, as that of no application.
     """
     return -int(token.digest[:12], 16) if token.sdkappid is None else token.sdkappid
-
-
-def _passes(report: Report) -> bool:
-    """Whether there is nothing to store of it."""
-    return report.kind is Kind.DELIVERY_STATUS and report.state is State.INTERMEDIATE
 
 
 def _wake(waits: asyncio.Future[None], _: object = None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, Token, token_digest
-from pullstatus.apps.routing import Rule, Rules
+from pullstatus.apps.routing import Action, Rule, Rules
 from pullstatus.cli.recorded import parse
 from pullstatus.cli.source import outcome
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
@@ -402,6 +402,15 @@ def test_rule_says_whose_it_is() -> None:
     assert {each.mailbox.sdkappid for each in made.store.appended} == {APP.sdkappid}
     assert {each.mailbox.kind for each in made.store.appended} == set(Kind)
     assert not made.store.parked
+
+
+def test_intermediate_state_that_a_rule_drops_is_counted_once() -> None:
+    made = served()
+    made.registry.rules = Rules([Rule(name="none", action=Action.DROP, source="kannel")])
+    for state in (8, 1):
+        answer, _ = run(made.ask("GET", f"/in/{PLATFORM}/kannel?dlr={state}&from=861&id=7"))
+        good(answer, b"")
+    assert counted(made, "kannel") == {"intermediate": 1, "dropped": 1}
 
 
 def test_a_platform_that_has_its_part_in_hand_leaves_that_of_another(
