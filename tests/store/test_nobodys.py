@@ -168,6 +168,23 @@ async def test_an_item_of_several_applications_goes_to_each(store: Store) -> Non
     assert await left(store) == ["d"]
 
 
+async def test_an_old_item_of_several_applications_goes_to_each_before_it_expires(
+    store: Store,
+) -> None:
+    """What reads by now is a record, however old it is; what does not leaves."""
+    await create(store, SHOP)
+    await create(store, HOTLINE)
+    old_ms = NOW_MS - limits.PARKED_DAYS * DAY_MS - 1
+    replies = (reply("1", "a"), reply("2", "b"), reply("3", "c"))
+    await park(store, *replies, whole=True, now_ms=old_ms)
+    await rule(store, "shop", SHOP, "1")
+    await rule(store, "hotline", HOTLINE, "2")
+    assert await retry(store) == Unparked(1, 2, 0)
+    assert (await texts(store, SHOP), await texts(store, HOTLINE)) == (["a"], ["b"])
+    [row] = [row for row in await store.backlog(NOBODY) if row.mailbox.parked]
+    assert row.expired == 1
+
+
 @pytest.mark.parametrize("states", [["queued"], ["queued", "delivered"]], ids=" and ".join)
 async def test_an_intermediate_state_of_nobody_leaves_once_it_reads(
     store: Store, states: list[str]

@@ -232,6 +232,7 @@ async def _settle(
     open_numbers: set[int] | None = None
     gone = records = moved = apart = 0
     parts: list[int] = []
+    in_turns = decide is give_back
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
         live = await owner_of(store, sdkappid)
         target = live if to == sdkappid else await owner_of(store, to)
@@ -247,7 +248,7 @@ async def _settle(
         fates = {
             each.seq: fate
             for each in waiting
-            if (fate := _fate(each, by, decided.get(each.seq))) is not None
+            if (fate := _fate(each, by, decided.get(each.seq), in_turns=in_turns)) is not None
         }
         try:
             for step in _steps(waiting, fates):
@@ -266,10 +267,16 @@ async def _settle(
     return Unparked(gone, records, len(await parked(store, sdkappid)), moved, apart), parts
 
 
-def _fate(each: Parked, by: Operator, decided: Fate | None) -> Fate | None:
-    """What becomes of an item for which this was decided; None: it stays."""
+def _fate(each: Parked, by: Operator, decided: Fate | None, *, in_turns: bool) -> Fate | None:
+    """What becomes of an item for which this was decided; None: it stays.
+
+    Args:
+        in_turns: whether what is left behind a part may be another application's in the next turn.
+    """
     if each.item is None:
         return decided
+    if in_turns and decided is not None and decided.target and decided.left:
+        return decided  # and in the turn that has no more of it, its age decides
     # Parked anew it would have its days anew, and with a retry now and then stay for ever.
     stays = decided is None or decided.left is not None or decided.moved is not None
     if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
