@@ -404,6 +404,32 @@ def test_rule_says_whose_it_is() -> None:
     assert not made.store.parked
 
 
+@pytest.mark.parametrize(
+    ("rule", "became"),
+    [
+        (Rule(name="a", sdkappid=APP.sdkappid, id_prefix="g"), "stored"),
+        (Rule(name="a", action=Action.PARK, id_prefix="g"), "parked"),
+        (Rule(name="a", action=Action.DROP, id_prefix="g"), "dropped"),
+        (Rule(name="a", action=Action.DROP, id_prefix="other"), "pending"),
+    ],
+)
+def test_rule_decides_as_a_receipt_comes_and_what_none_matches_waits_for_its_name(
+    monkeypatch: pytest.MonkeyPatch, rule: Rule, became: str
+) -> None:
+    """Where sends are registered, and none by the application that the rule names."""
+    made = served()
+    made.registry.rules = Rules([rule])
+
+    async def registering(_: str) -> dict[str, Noted]:
+        return {"names/any": Noted(NOW_S * 1000)}
+
+    monkeypatch.setitem(vars(made.store), "marks", registering)
+    monkeypatch.setitem(vars(made.registry), "look", nothing)
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", [item(id="g1", sid="")]))
+    good(answer, OK)
+    assert counted(made, "native") == {became: 1}
+
+
 def test_intermediate_state_that_a_rule_drops_is_counted_once() -> None:
     made = served()
     made.registry.rules = Rules([Rule(name="none", action=Action.DROP, source="kannel")])
