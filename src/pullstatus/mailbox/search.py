@@ -211,8 +211,7 @@ async def _search(
         if not entries:
             continue
         rows = await _rows(store, mailbox, [entry.seq for entry in entries])
-        # What was removed since it was found has no row of its own any more.
-        purged = (await standing_now(store, mailbox)).purged
+        purged = await _purged(store, mailbox, entries, rows)
         copies, former = await copies_of(store, mailbox), owners.former(mailbox)
         found += [
             Found(
@@ -224,6 +223,15 @@ async def _search(
             if entry.seq > purged
         ]
     return found
+
+
+async def _purged(
+    store: Store, mailbox: Mailbox, entries: Sequence[Entry], rows: Sequence[JournalRow | None]
+) -> int:
+    """Up to where entries may be removed since they were found: they have no rows of their own."""
+    if all(row and row.first_seq <= entry.seq for entry, row in zip(entries, rows, strict=True)):
+        return 0
+    return (await standing_now(store, mailbox)).purged
 
 
 async def _rows(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> list[JournalRow | None]:

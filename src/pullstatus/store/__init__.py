@@ -381,7 +381,7 @@ class Store(Protocol):
         ...
 
     async def purge_rest(self, sdkappid: int) -> None:
-        """Remove what `purge` of an application had to leave for a while; waits until it may be.
+        """Remove what `remove` had to leave of an application for a while; waits until it may be.
 
         That is a minute in a cluster, and nothing elsewhere. One that was cut off is done again.
         """

@@ -238,9 +238,9 @@ def test_an_application_is_not_said_to_be_erased_before_it_is(
         failing(bus, patch)
         if where == "page":
             eraser.do(Release(STATUSES, "r", 1, NOW_MS, new_act("erase")))
-        assert isinstance(eraser.do(purge(aside=True)), OutcomeUnknown)
+        assert isinstance(eraser.do(purge(through=100)), OutcomeUnknown)
         assert stored(bus)
-    assert Process(bus).do(purge(aside=True)) == Removed(0, more=False)
+    assert Process(bus).do(purge(through=100)) == Removed(0, more=False)
     assert stored(bus) == []
 
 

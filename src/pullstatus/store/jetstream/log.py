@@ -596,7 +596,7 @@ class Log:
 
 def _erased(operation: Operation) -> set[int]:
     """The applications of which nothing may be left that it removes; others may wait for that."""
-    if isinstance(operation, Purge) and operation.aside:
+    if isinstance(operation, Purge) and operation.through is not None:
         return {mailbox.sdkappid for mailbox in operation.mailboxes}
     return {operation.mailbox.sdkappid} if isinstance(operation, Erase) else set()
 
