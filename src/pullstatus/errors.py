@@ -42,6 +42,7 @@
         |       `-- CommitsLost     a database no longer has what it had said was safe
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
+        |-- EntriesLeft         what was to be removed is stored still, or some of it; try again
         `-- StoreRefused        engine or file isn't safe to open; the text says what to change
             |-- MasterKeyMissing  appkeys are sealed under a master key that is not at hand
             `-- StoreCorrupt

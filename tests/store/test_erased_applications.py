@@ -17,6 +17,8 @@ from pullstatus.apps.erasure import Erased
 from pullstatus.errors import EntriesLeft, InvalidSetting, SettingChanged
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.proving import problems
+from pullstatus.mailbox.statistics import counted
+from pullstatus.mailbox.tallies import LAST_HOUR
 from pullstatus.records import Kind
 from pullstatus.store import (
     Aside,
@@ -110,6 +112,9 @@ async def test_nothing_stays_of_what_is_erased_whatever_is_done_meanwhile(
         erased = await erase(cast("Store", watched), mailbox)
         assert (await row_of(store, mailbox)).purged >= 8, at
         assert erased.removed >= 8
+        found = await counted(store, mailbox.sdkappid, 0, LAST_HOUR)
+        records = 8 if work is redeliver else (await row_of(store, mailbox)).accepted
+        assert sum(each.success for each in found.hourly().values()) == records, at
         for entry in await entries_of(store, mailbox):
             assert FORMER.encode() not in entry.data, at
         for name in ("r", "s"):

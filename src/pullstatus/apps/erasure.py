@@ -68,6 +68,8 @@ async def erase_application(
         act = by.act("erase", sdkappid=sdkappid)
         await store.change(act=act, ticket=by.ticket())
         waiting, tails = await let_go(store, sdkappid, by=by, act=act)
+        await follow()  # or nobody could say what is erased now
+        await _erase_in_pages(store, sdkappid, tails, by)
         # Before, since what is removed tells no more what is a copy; and those made until then.
         copies = await _erase_copies(store, tails, by, follow)
         removed = await _remove(store, sdkappid, tails, follow)
@@ -86,7 +88,7 @@ async def let_go(
     Pages in its readers' hands are taken from them: behind what waits, or it would get there.
 
     Returns:
-        also up to where nothing waits any more, and nothing is in a hand.
+        also up to where nothing waits any more, nor is in a hand, but in pages that reach further.
 
     Raises:
         SettingChanged: `while_set` does not hold.
@@ -113,9 +115,6 @@ async def let_go(
         if _is_held(state, through):
             page = state.first_seq
             await store.release(Release(state.mailbox, state.name, page, by.now_ms, act, while_set))
-        elif 0 < state.first_seq <= through:  # the rest of the page came meanwhile
-            seqs = range(state.first_seq, through + 1)
-            await store.erase(state.mailbox, at_ms=by.now_ms, seqs=seqs)
     return waiting, tails
 
 
@@ -139,6 +138,14 @@ async def _remove(
         " derived of them is made anew meanwhile, as by `pullstatus reindex`: erase again once that"
         " has ended"
     )
+
+
+async def _erase_in_pages(store: Store, sdkappid: int, tails: Tails, by: Operator) -> None:
+    """Erase what goes in pages in hands that hold also what came meanwhile."""
+    async for state in store.readers(sdkappid):
+        seqs = range(state.first_seq, tails.get(state.mailbox, 0) + 1)
+        if state.first_seq and seqs:
+            await store.erase(state.mailbox, at_ms=by.now_ms, seqs=seqs)
 
 
 async def _erase_copies(
