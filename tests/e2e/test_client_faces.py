@@ -92,9 +92,10 @@ def at(hours_ago: float) -> str:
 def test_a_strict_application_is_drained_within_a_second(door: Door, face: str) -> None:
     """No two calls of the client have one signature, by which such a service knows repeats."""
     door.program.cli("app", "set", str(door.app.sdkappid), "--strict", "on")
+    now_s = float(int(datetime.now(UTC8).timestamp()))
     try:
         door.program.feed(door.app, statuses(4))
-        with door.connect(face, clock=lambda: float(int(NOW.timestamp()))) as client:
+        with door.connect(face, clock=lambda: now_s) as client:
             got = [client.pull(Kind.DELIVERY_STATUS, max=1) for _ in range(4)]
     finally:
         door.program.cli("app", "set", str(door.app.sdkappid), "--strict", "off")

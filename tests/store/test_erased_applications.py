@@ -48,6 +48,12 @@ BY = Operator("me", NOW_MS, secrets.token_hex, "why")
 Work = Callable[[Store, Mailbox], Awaitable[None]]
 
 
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what servers may need of a cluster's commits: none waits for any here."""
+    monkeypatch.setattr("pullstatus.store.jetstream.engine.AGE_S", 0.0)
+
+
 async def erase(store: Store, mailbox: Mailbox) -> Erased:
     follow = partial(Follower(store, secrets.token_hex).follow, mailbox.sdkappid)
     return await apps.erase_application(store, mailbox.sdkappid, by=BY, follow=follow)

@@ -87,7 +87,7 @@ async def test_a_page_in_hand_around_what_was_erased_comes_again_beyond_retentio
         assert again.repeated
 
 
-@pytest.mark.parametrize("then", ["nothing", "acknowledged", "released"])
+@pytest.mark.parametrize("then", ["nothing", "acknowledged", "released", "erased"])
 async def test_a_store_is_sound_while_retention_goes_over_a_page_in_hand(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
@@ -105,6 +105,9 @@ async def test_a_store_is_sound_while_retention_goes_over_a_page_in_hand(
         elif then == "released":
             release = Release(STATUSES, "r", page.first_seq, NOW_MS, new_act("release"))
             assert await store.release(release) == 101
+        elif then == "erased":
+            erased = await store.erase(STATUSES, at_ms=NOW_MS + 9, holding=[[b"{"]])
+            assert erased.left >= 100
         found.extend((await audit_store(url, lambda *_: None)).findings)
 
     monkeypatch.setattr(GatheredStore, "_pause", look)

@@ -154,15 +154,15 @@ async def _erase_copies(
     """Erase what redeliveries have copied of it meanwhile; of what is removed they copy nothing."""
     waiting = left = 0
     for mailbox, through in tails.items():
-        seqs = [
-            seq
-            async for again in store.again(mailbox, through + 1)
-            for seq in range(again.first_seq, again.first_seq + again.count)
-            if seq > through >= again.source_seq + seq - again.first_seq
-        ]
+        seqs: set[int] = set()
+        async for again in store.again(mailbox, through + 1):
+            for seq in range(max(again.first_seq, through + 1), again.first_seq + again.count):
+                source = again.source_seq + seq - again.first_seq
+                if source <= through or source in seqs:  # a copy, or a copy of one
+                    seqs.add(seq)
         if seqs:
             await follow()  # or nobody could say what they were
-            erased = await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)
+            erased = await store.erase(mailbox, at_ms=by.now_ms, seqs=sorted(seqs))
             waiting += erased.waiting
             left += erased.left
     return Erased(waiting, waiting + left)

@@ -275,13 +275,13 @@ def _fate(each: Parked, by: Operator, decided: Fate | None, *, in_turns: bool) -
     """
     if each.item is None:
         return decided
-    if in_turns and decided is not None and decided.target and decided.left:
-        return decided  # and in the turn that has no more of it, its age decides
     # Parked anew it would have its days anew, and with a retry now and then stay for ever.
     stays = decided is None or decided.left is not None or decided.moved is not None
     if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
         if decided is None:
             return Fate(Outcome.EXPIRED)
+        if in_turns and decided.target and decided.left:  # the last turn has no more of it
+            return msgspec.structs.replace(decided, moved=None)
         return Fate(Outcome.EXPIRED, decided.target, decided.records, waits=decided.waits)
     return decided
 

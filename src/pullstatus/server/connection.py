@@ -185,6 +185,7 @@ class Connection(HttpToolsProtocol):
         self._sizes: list[int] | None = None  # and those behind it; few connections have any
         self._share: Share | None = None  # what the oldest counts in, and all that is behind it
         self._unread_of: tuple[int, Owner | None] = (0, None)  # what lies unread, and of whom
+        self._answered: Owner | None = None  # whose the newest answer is, where that is known
         self._framing = Framing()
         self._read_at = 0.0
         self._read_size = 0
@@ -320,6 +321,8 @@ class Connection(HttpToolsProtocol):
         Such a one is given in messages, and what lies unread of them is seen at the next look. So
         all of it counts until then.
         """
+        if self.transport.is_closing():
+            return True  # nothing is written any more, and nobody would give it back
         if self._network is not None and self.budget.used_up(self._network):
             return False
         self._recount(self._unread() + size, self._network)
@@ -346,9 +349,10 @@ class Connection(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         end = _NOT_LAST if cycle.keep_alive else _LAST
         self._write(http_status, headers, body, end)
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        self._answered = scope[PEER].application
         if self.flow.write_paused:
-            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-            self._count_unread(scope[PEER].application)
+            self._count_unread(self._answered)
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
@@ -373,21 +377,23 @@ class Connection(HttpToolsProtocol):
         if large:
             self._look_for_arrival()
 
-    def _count_unread(self, application: int | None) -> None:
+    def _count_unread(self, of: Owner | None) -> None:
         """Have in hand what lies unread: of whom it is for, else of whose part the request is in.
 
         Where neither is known, as of most refusals, it is the address's.
         """
-        owner: Owner | None = application
-        if owner is None:
-            owner = self._network if self._share is None else self._share.owner
-        self._recount(self._unread(), owner)
+        if of is None:
+            of = self._network if self._share is None else self._share.owner
+        self._recount(self._unread(), of)
 
     def _see_unread(self, unread: int) -> None:
-        """Have in hand what lies unread now: of whom it was already, else of the address."""
+        """Have in hand what lies unread now: of whom it was already, else the newest answer is."""
         counted, owner = self._unread_of
-        if unread != counted:
-            self._recount(unread, owner if counted else self._network)
+        if unread == counted:
+            return
+        if not counted:
+            owner = self._network if self._answered is None else self._answered
+        self._recount(unread, owner)
 
     def _recount(self, unread: int, owner: Owner | None) -> None:
         """Have so much in hand of what lies unread, instead of what was counted before."""
@@ -568,6 +574,7 @@ class Connection(HttpToolsProtocol):
     def _say(self, said: Said, owner: int) -> None:
         if not self.transport.is_closing():
             self._write(200, *said, _LAST if self.state.draining else _NOT_LAST)
+            self._answered = owner
             if self.flow.write_paused:
                 self._count_unread(owner)
             if self.state.draining:

@@ -387,7 +387,10 @@ class InboundDoor(ParkingDoor):
     def _lost(self, current: LiveApplication | None) -> Problem:
         """It comes again, and is whose it is then: a sender takes 404 for the end of it."""
         became = "deleted" if current is None else "another owner's"
-        return self._put_off(StoreUnavailable(f"an application is {became} since it began"))
+        cause = StoreUnavailable(f"an application is {became} since it began")
+        problem = self._put_off(cause)
+        problem.__cause__ = cause
+        return problem
 
     async def _reports(self, source: Source | None, request: Request, token: Token) -> Reports:
         if source is None:

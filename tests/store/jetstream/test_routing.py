@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -37,7 +38,15 @@ from pullstatus.store import (
     While,
 )
 from pullstatus.store.gathering.log import Undone
-from pullstatus.store.gathering.operations import Changes, Enter, Forget, Operation, Purge, Removed
+from pullstatus.store.gathering.operations import (
+    Answer,
+    Changes,
+    Enter,
+    Forget,
+    Operation,
+    Purge,
+    Removed,
+)
 from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.engine import JetStreamStore
 from pullstatus.store.jetstream.gate import LaneGate
@@ -45,6 +54,7 @@ from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import ProvenBus
+from pullstatus.store.jetstream.routing import Routes
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
@@ -425,6 +435,29 @@ def test_what_cannot_be_reached_leaves_most_of_the_time_to_others(bus: MemoryBus
     clock.now_s += 60
     assert server.do(discard) == 1
     assert server.entries(OTHERS) == [b"read"]
+
+
+def test_what_is_damaged_is_said_to_be_so_while_others_come_first(
+    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to learn: by that, retention goes on with others."""
+    begun(bus)
+    clock, operation = Clock(), routed()
+    server = Server(bus, clock)
+    theirs = LAYOUT.application(OTHERS.sdkappid)
+    newest = bus.last(theirs.stream, theirs.commits)
+    assert newest is not None
+    bus.damage(theirs.stream, newest._replace(data=newest.data[:-1]))
+    go_on = Routes.go_on
+
+    def slowly(*args: Any) -> Answer:  # noqa: ANN401 - whatever it takes
+        clock.now_s += 1.2
+        return go_on(*args)
+
+    monkeypatch.setattr(Routes, "go_on", slowly)
+    assert isinstance(server.do(operation), OutcomeUnknown)
+    for _ in range(3):
+        assert isinstance(server.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)), StoreDamaged)
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from psycopg.rows import TupleRow
 
 from pullstatus.cli import main
-from pullstatus.errors import StoreCorrupt, StoreFailed, StoreRefused
+from pullstatus.errors import StoreDamaged, StoreFailed, StoreRefused
 from pullstatus.mailbox.following import pass_over
 from pullstatus.store import (
     Append,
@@ -34,8 +34,10 @@ from pullstatus.store import (
 )
 from pullstatus.store.postgresql import PostgresStore, marks, schema
 from pullstatus.store.postgresql.schema import Step
+from pullstatus.store.verbs.state import slot
 from tests.store.build import (
     NOW_MS,
+    OTHERS,
     STATUSES,
     acts_of,
     again_of,
@@ -44,8 +46,9 @@ from tests.store.build import (
     new_act,
     pull,
     records,
+    together,
 )
-from tests.store.postgresql.conftest import log_of, writer_of
+from tests.store.postgresql.conftest import log_of
 
 pytestmark = pytest.mark.anyio
 
@@ -381,14 +384,19 @@ async def test_an_audit_sees_damage(url: str, admin: Admin, damage: str, told: s
 async def test_where_all_entries_are_missing_nothing_is_accepted_or_handed_out(
     url: str, admin: Admin, operation: Append | Pull
 ) -> None:
-    """What comes would have numbers of entries that have left."""
+    """What comes would have numbers of entries that have left. Others go on, and are removed."""
     store = await open_store(url)
-    await store.append(append(STATUSES, records(2)))
-    await store.pull(pull(STATUSES, 2))
-    admin.execute("DELETE FROM pullstatus.chunk")
-    with pytest.raises(StoreCorrupt, match="missing behind 0: 2 have left"):
-        await writer_of(store).submit(operation)
-    assert admin.execute("SELECT FROM pullstatus.chunk").fetchall() == []
+    for mailbox in (STATUSES, OTHERS):
+        await store.append(append(mailbox, records(2)))
+        await store.pull(pull(mailbox, 2))
+    await pass_over(store)
+    admin.execute("DELETE FROM pullstatus.chunk WHERE box = %s", (slot(STATUSES),))
+    refused, answer = await together(store, operation, append(OTHERS, records(1)))
+    assert isinstance(refused, StoreDamaged)
+    assert "missing behind 0: 2 have left" in str(refused)
+    assert answer == 1
+    assert await store.purge(left_before_ms=NOW_MS + 1) == 2
+    assert [row.purged for row in await store.backlog() if row.mailbox == OTHERS] == [2]
     await store.close()
 
 

@@ -79,12 +79,13 @@ async def test_who_lives_keeps_its_turn(
     opener: Opener, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long nothing else is asked; and it keeps no dead row."""
-    monkeypatch.setattr(turns, "IDLE_S", 1.0)
+    monkeypatch.setattr(turns, "IDLE_S", 5.0)
     one, other = await opener(), await opener()
     idle = (
         "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xid IS NULL"
+        " AND datname = current_database()"
     )
-    late = f"{idle} AND backend_xmin IS NULL AND state_change - xact_start > interval '3 s'"
+    late = f"{idle} AND backend_xmin IS NULL AND state_change - xact_start > interval '6 s'"
     async with one.following() as ours:
         assert ours
         await until(lambda: admin.execute(late).fetchone() is not None)

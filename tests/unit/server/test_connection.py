@@ -1118,6 +1118,28 @@ def test_a_large_answer_to_nobody_known_counts_before_it_is_given(peer: Peer) ->
     assert (peer.connection.budget.of, peer.connection.budget.bytes) == ({}, 0)
 
 
+@pytest.mark.parametrize("network", [ADDRESS, None])
+def test_a_large_answer_to_who_has_gone_is_not_in_hand(peer: Peer, network: str | None) -> None:
+    """While it was made: nobody would look at the connection any more, and give it back."""
+    peer.connection._network = network
+    peer.say(request("/1"))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    peer.transport.abort()
+    peer.connection.connection_lost(None)
+    assert scope[PEER].room_for(50_000)
+    assert (peer.connection.budget.of, peer.connection.budget.bytes) == ({}, 0)
+
+
+def test_an_unread_page_is_its_applications_though_nothing_pauses(peer: Peer) -> None:
+    leave_unread(peer, 50_000)
+    peer.say(request("/1"))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    scope[PEER].application = APPLICATION
+    peer.answer()
+    peer.wait(1)
+    assert peer.connection.budget.of == {APPLICATION: 50_000}
+
+
 def test_who_speaks_for_many_has_room(peer: Peer) -> None:
     peer.connection.budget.take(limits.IN_HAND_BYTES_MAX + 1)
     assert peer.connection.room_for(1)

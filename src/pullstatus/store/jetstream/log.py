@@ -125,7 +125,8 @@ class Log:
         self._others: dict[int, Log] = {}
         self._left: dict[int, list[Callable[[], None]]] = {}  # behind commits, by application
         self._left_due_s = 0.0
-        self._not_before_s: dict[Mailbox, float] = {}  # their items are not routed
+        # Their items are not routed before, and why.
+        self._not_before: dict[Mailbox, tuple[float, StoreUnavailable]] = {}
         self._routes = routing.Routes(layout, self, self._other, new_op)
         self._commits = self._operations = 0
         self._commit_s = 0.0
@@ -246,16 +247,23 @@ class Log:
             Undone: others do.
         """
         began_s = self._clock()
-        if began_s < self._not_before_s.get(mailbox, began_s):
-            raise Undone(StoreUnavailable(_ON_THEIR_WAY))
+        if mailbox in self._not_before and began_s < self._not_before[mailbox][0]:
+            raise Undone(self._not_before[mailbox][1])
         try:
             yield
-        except Exception:
+        except Exception as error:
             now_s = self._clock()
             if now_s - began_s >= LONG_S:
-                self._not_before_s[mailbox] = now_s + OTHERS_FIRST * (now_s - began_s)
+                cause = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+                cause = cause.error if isinstance(cause, Undone) else cause
+                self._not_before[mailbox] = (
+                    now_s + OTHERS_FIRST * (now_s - began_s),
+                    StoreDamaged(str(cause))
+                    if isinstance(cause, StoreDamaged)
+                    else StoreUnavailable(_ON_THEIR_WAY),
+                )
             raise
-        self._not_before_s.pop(mailbox, None)
+        self._not_before.pop(mailbox, None)
 
     def tend(self) -> None:
         """Learn from time to time how full the stream is, and do what is left behind commits."""

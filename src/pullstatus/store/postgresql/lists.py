@@ -160,7 +160,7 @@ class Lists:
         return {decoded(name): Noted(at_ms, decoded(place)) for name, at_ms, place in found}
 
     async def due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
-        """The mailboxes whose oldest journal row is from before."""
+        """The mailboxes whose oldest journal row is from before, and whose entries are there."""
         return [mailbox_of(box) for (box,) in await self._ask(_DUE, left_before_ms)]
 
     async def size(self) -> int:
@@ -290,5 +290,8 @@ CROSS JOIN LATERAL (SELECT coalesce((SELECT purged FROM pullstatus.base WHERE bo
     ORDER BY purged DESC LIMIT 1), 0) AS purged) b
 CROSS JOIN LATERAL (SELECT at_ms FROM pullstatus.journal WHERE box = m.box
     AND first_seq > b.purged ORDER BY first_seq LIMIT 1) j
-WHERE j.at_ms < %s ORDER BY m.box
+WHERE j.at_ms < %s AND (SELECT first_seq + count FROM pullstatus.journal WHERE box = m.box
+    ORDER BY first_seq DESC LIMIT 1) <= coalesce((SELECT first_seq + count FROM pullstatus.chunk
+    WHERE box = m.box ORDER BY first_seq DESC LIMIT 1), (SELECT tail + 1 FROM pullstatus.base
+    WHERE box = m.box ORDER BY purged DESC LIMIT 1), 1) ORDER BY m.box
 """

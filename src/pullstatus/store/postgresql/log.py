@@ -22,6 +22,7 @@ from pullstatus import limits
 from pullstatus.errors import (
     OutcomeUnknown,
     StoreCorrupt,
+    StoreDamaged,
     StoreFailed,
     StoreFull,
     StoreMovedOn,
@@ -173,6 +174,10 @@ class Log:
                 if collisions > COLLISIONS_MAX:
                     raise Undone(StoreUnavailable(_COLLIDES)) from error
                 self._give_up(due_s, error)
+            except StoreDamaged as error:  # of one application
+                self._in_doubt(error)
+                self._roll_back()
+                raise Undone(error) from error
             except (psycopg.Error, marks.Unsure, StoreUnavailable, StoreRefused) as error:
                 self._lose(error)
                 self._give_up(due_s, error)

@@ -15,7 +15,7 @@ from typing import Any, cast
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from pullstatus.errors import StoreCorrupt
+from pullstatus.errors import StoreDamaged
 from pullstatus.store.chunk import COUNT_MAX
 from pullstatus.store.fingerprints import KEY, halves_of
 from pullstatus.store.gathering.operations import Forget
@@ -185,7 +185,7 @@ class PostgresTables:
     def draft(self, mailbox: Mailbox) -> State | None:
         state = self.states.get(slot(mailbox))
         if state is not None and state.cursor > state.tail:  # what comes would never be handed out
-            raise StoreCorrupt(
+            raise StoreDamaged(
                 f"entries of {mailbox} are missing behind {state.tail}: {state.cursor} have left;"
                 " run `pullstatus audit`, and restore a backup"
             )

@@ -134,6 +134,7 @@ def erase_kept(tables: Tables, state: State, is_meant: Callable[[bytes], bool], 
             count += len(entries) - len(rest)
             changed = page if len(rest) == len(entries) else sealed(key, rest)
         if entries and not rest:
+            tables.note_released(state, journal_seq(state, row), at_ms)
             empty(tables, state, name, row, at_ms)
         elif changed != page:
             tables.keep_page(state, name, changed)

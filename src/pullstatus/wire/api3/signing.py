@@ -302,11 +302,14 @@ class V1Signature(msgspec.Struct, frozen=True):
 def read_v1(parameters: Mapping[str, str]) -> V1Signature:
     """Read the signature among a form's or a query's parameters, which are decoded.
 
+    It may end its line, as Ruby's base64 does; that is no part of it.
+
     Raises:
         InvalidAuthorization: `SecretId` or `Signature` is missing or empty, or `SignatureMethod` is
             neither HmacSHA1, which it is if it is missing, nor HmacSHA256.
     """
-    secret_id, signature = parameters.get("SecretId", ""), parameters.get("Signature", "")
+    secret_id = parameters.get("SecretId", "")
+    signature = parameters.get("Signature", "").removesuffix("\n")
     if not (0 < len(secret_id) <= limits.SECRET_ID_CHARS_MAX and signature):
         raise InvalidAuthorization("SecretId and Signature must be among the parameters")
     method = parameters.get("SignatureMethod", "HmacSHA1")
@@ -321,14 +324,14 @@ def fits_v1(
     """Whether the parameters were signed so with this key. Compared in constant time.
 
     With or without those that are empty: Go's SDK sends these and does not sign them, and here an
-    empty one says what a missing one does. The signature may end its line, as Ruby's does.
+    empty one says what a missing one does.
 
     Args:
         method: POST or GET.
         host: as received, with its port.
         parameters: all of them, decoded; those that are not among them are not signed.
     """
-    signature = given.signature.removesuffix("\n").encode("utf-8", "replace")
+    signature = given.signature.encode("utf-8", "replace")
     said = {name: value for name, value in parameters.items() if value}
     due = [sign_v1(method, host, signed, secret_key).encode() for signed in (parameters, said)]
     return any(hmac.compare_digest(each, signature) for each in due)
