@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -207,6 +208,38 @@ async def test_no_two_processes_fold_at_once(
         assert waits == [before] * 3
         assert other.pragma("user_version") != before
         assert pairing.find_problem(other) is None
+
+
+async def test_who_folds_again_and_again_is_not_taken_for_another_file(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two reads of every look that does not hold it off, as on a machine that is busy."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    read, folds = pairing._stored, 0
+
+    def overtaken(opened: apsw.VFSFile | None) -> UserVersion:
+        nonlocal folds
+        stored = read(opened)
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return stored
+        finally:
+            os.close(folder)
+        folds += 1
+        pairing.fold(other)
+        return stored
+
+    with (
+        contextlib.closing(apsw.Connection(str(file))) as other,
+        contextlib.closing(apsw.Connection(str(file))) as one,
+    ):
+        monkeypatch.setattr(pairing, "_stored", overtaken)
+        assert pairing.is_paired(one)
+        assert pairing.find_problem(one) is None
+        assert folds == 2
 
 
 async def test_whoever_keeps_the_folder_to_himself_stops_nobody(

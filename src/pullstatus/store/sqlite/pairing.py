@@ -132,8 +132,10 @@ def is_paired(connection: apsw.Connection) -> bool:
 
     A log that was cut has lost its header, and gets none while it has commits.
     """
-    # Twice, as in `find_problem`.
-    return _looks_paired(connection) or _looks_paired(connection)
+    if _looks_paired(connection):
+        return True
+    with _alone(connection):  # as in `find_problem`
+        return _looks_paired(connection) or _looks_paired(connection)
 
 
 def _looks_paired(connection: apsw.Connection) -> bool:
@@ -191,8 +193,12 @@ def check(connection: apsw.Connection) -> None:
 
 def find_problem(connection: apsw.Connection) -> str | None:
     """What is wrong between file and log, if anything is."""
-    # Somebody else may be folding meanwhile; what looked odd once must look so twice.
-    return _look(connection) and _look(connection)
+    if _look(connection) is None:
+        return None
+    # Somebody was folding between two reads of a look, perhaps. On a busy machine that may be so
+    # again and again: so ours are held off. Of others what looks odd must look so once more.
+    with _alone(connection):
+        return _look(connection) and _look(connection)
 
 
 def _look(connection: apsw.Connection) -> str | None:
