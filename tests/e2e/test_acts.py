@@ -80,6 +80,7 @@ def test_redelivery_erasure_and_restore_are_on_record(tmp_path: Path) -> None:
     assert (deleted["action"], deleted["detail"]["erase"]) == ("app delete", True)
     assert redelivered["act"] == done["act"]
     assert redelivered["reason"] == "their disk was full"
+    assert redelivered["detail"].pop("newest_ms") > 0
     assert redelivered["detail"] == {
         "by": f"pull {name}",
         "count": 2,

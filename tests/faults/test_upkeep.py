@@ -1057,7 +1057,7 @@ def test_audit_finds_it_and_names_the_mailbox(
 BLOCK = f"(SELECT first_block FROM segment WHERE key = {KEY} + 1)"
 DERIVED = {
     "mark back": (MAILBOX % "followed = 100", "segments end at entry 150, the mark stands at 100"),
-    "mark forward": (MAILBOX % "followed = 151", "its mark stands at 151"),
+    "mark forward": (MAILBOX % "followed = 151", "followed to entry 151, the tail stands at 150"),
     "counted less": (MAILBOX % "tallied = 149", "its mark stands at 150"),
     "segment gone": (f"DELETE FROM segment WHERE key > {KEY}", "segments end at entry 0"),
     "a word": (

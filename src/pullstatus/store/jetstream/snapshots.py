@@ -21,11 +21,14 @@ FEW: Final = 3
 _PATTERN_MAX: Final = 65  # subjects that a pattern stands for at most: readers of a mailbox
 
 
+_TOO_MUCH: Final = "more at once than one answer of the store can hold; send it in parts"
+
+
 class TooMuch(StoreUnavailable):
     """What is asked of one application is more than one answer has."""
 
-    def __init__(self) -> None:
-        super().__init__("more at once than one answer of the store can hold; send it in parts")
+    def __init__(self, text: str = _TOO_MUCH) -> None:
+        super().__init__(text)
 
 
 class Snapshot(NamedTuple):

@@ -216,10 +216,10 @@ class Request:
 
     @property
     def mark(self) -> str:
-        """By what it is known when it comes again: 32 characters or more, of a bounded number."""
+        """By what a pull is known when it comes again: 32 hexadecimal digits or more."""
         signature = self._signature.signature
         if isinstance(signature, bytes):
-            return self.action.name + signature.hex()
+            return f"{self.action.kind or 0:x}{signature.hex()}"
         return blake2b(self.nonce.encode(), digest_size=16).hexdigest()
 
     def proof(self, request_id: str) -> str:

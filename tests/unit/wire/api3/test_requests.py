@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,13 @@ def test_the_journal_has_the_answers_name_and_the_time() -> None:
     assert read_proof("random=1 time=2") == ("", 0)
     assert call().nonce != call(parameters=APP).nonce
     assert call().nonce.split()[:2] == ["PullSmsSendStatus", str(NOW_S)]
+
+
+def test_a_pull_is_known_by_hexadecimal_digits() -> None:
+    """Of which workers make a number; and the two that have one signature are two."""
+    marks = [call(name).mark for name in ("PullSmsSendStatus", "PullSmsReplyStatus")]
+    assert len({*marks}) == 2
+    assert all(re.fullmatch("[0-9a-f]{32,}", mark) for mark in [*marks, v1().mark])
 
 
 # --- checks 11 and 12 -----------------------------------------------------------------------------
