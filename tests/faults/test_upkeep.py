@@ -200,6 +200,15 @@ def redeliver(program: Program, *arguments: str) -> list[tuple[int, int, int, in
     return ranges
 
 
+async def is_followed(store: Store) -> bool:
+    """Whether a server that follows what comes has nothing left to write of it."""
+    return all(
+        row.followed.through == row.followed.tallied == row.accepted
+        for row in await store.backlog()
+        if not row.mailbox.aside
+    )
+
+
 def acts(program: Program, action: str) -> list[Act]:
     """What is on record of one kind of act, oldest first."""
 
@@ -243,6 +252,7 @@ def test_redelivered_records_look_on_the_wire_as_they_did(tmp_path: Path) -> Non
         assert name is not None
         before = program.cli("pulls", "show", name)
         assert before["again"] == []
+        program.until(lambda: on_store(program, is_followed))
         assert redeliver(program, "--pull", name) == [(app.sdkappid, 0, 1, 3)]
         again = program.pull(app, key="see-what-a-command-did")
         assert again.content == first.content
