@@ -183,12 +183,18 @@ def test_a_reader_is_heard() -> None:
     assert to.store.pulled[0].reader == Reader("billing")
 
 
-def test_a_strict_application_takes_a_signature_once() -> None:
+def strict() -> Served:
+    """A server whose application takes each signature once."""
     to = served()
     live = to.registry.applications[APP.sdkappid]
-    strict = msgspec.structs.replace(live.application, strict=True)
+    changed = msgspec.structs.replace(live.application, strict=True)
     opened = dict(zip(live.application.appkeys, live.appkeys, strict=True))
-    to.registry.applications[APP.sdkappid] = LiveApplication(strict, 1, opened)
+    to.registry.applications[APP.sdkappid] = LiveApplication(changed, 1, opened)
+    return to
+
+
+def test_a_strict_application_takes_a_signature_once() -> None:
+    to = strict()
     call(to)
     once = to.store.pulled[0].once
     assert once is not None
@@ -202,11 +208,7 @@ def test_a_strict_application_takes_a_signature_once() -> None:
 
 def test_two_actions_of_one_signature_are_two_calls() -> None:
     """SDKs do not sign the action, so statuses and replies of one second have one signature."""
-    to = served()
-    live = to.registry.applications[APP.sdkappid]
-    strict = msgspec.structs.replace(live.application, strict=True)
-    opened = dict(zip(live.application.appkeys, live.appkeys, strict=True))
-    to.registry.applications[APP.sdkappid] = LiveApplication(strict, 1, opened)
+    to = strict()
     for action in ("PullSmsSendStatus", "PullSmsReplyStatus"):
         call(to, action)
     first, second = [pulled.once for pulled in to.store.pulled]

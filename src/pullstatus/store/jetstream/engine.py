@@ -207,11 +207,11 @@ class JetStreamStore(SharedStore):
             OutcomeUnknown: some of these were not done; sent again, the rest is stored.
         """
         parts = spread.appends_of(operation)
-        return sum(await _in_turn(super().append, parts, gone))
+        return sum(await _part_by_part(super().append, parts, gone))
 
     async def park(self, operation: Park, gone: Gone | None = None) -> PutAside:
         """See `Store.park`, and `append`."""
-        found = await _in_turn(super().park, spread.parks_of(operation), gone)
+        found = await _part_by_part(super().park, spread.parks_of(operation), gone)
         counts = zip(*[(each.records, each.items, each.expired) for each in found], strict=True)
         return PutAside(*map(sum, counts))
 
@@ -590,7 +590,7 @@ class JetStreamStore(SharedStore):
         await asyncio.to_thread(self._watchdog.close)
 
 
-async def _in_turn(
+async def _part_by_part(
     store: Callable[[P, Gone | None], Awaitable[R]], parts: Sequence[P], gone: Gone | None
 ) -> list[R]:
     """Have all parts of an operation done; what each is answered."""
