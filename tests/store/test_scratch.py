@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pullstatus.store.scratch import scratch_store
+from pullstatus.store.sqlite.location import parse_url
 
 
 def test_what_a_killed_process_has_left_in_a_place_is_removed(tmp_path: Path) -> None:
@@ -40,6 +41,15 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [first]
         shutil.rmtree(first)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_store_is_free_for_the_store(tmp_path: Path) -> None:
+    """Else it waits for that at each opening and closing."""
+    with scratch_store("backup", tmp_path) as url:
+        folder = parse_url(url).path.parent
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
 
 
 def test_where_there_are_no_locks_nothing_is_removed(

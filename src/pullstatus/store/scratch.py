@@ -40,7 +40,9 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
             " be written, with some MB of room"
         ) from error
     with made as folder, _held(Path(folder)):
-        yield f"sqlite:///{folder}/mailboxes.db?file-system=any&commits=thread"
+        own = Path(folder, "store")  # a store takes the lock of its own folder
+        own.mkdir()
+        yield f"sqlite:///{own}/mailboxes.db?file-system=any&commits=thread"
 
 
 @contextlib.contextmanager

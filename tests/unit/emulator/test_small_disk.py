@@ -54,7 +54,7 @@ def test_a_temporary_folder_with_a_question_mark(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "what?"))
     with EmulatorThread() as emulator:
         emulator.feed(1)
-        assert [file.parent.parent.name for file in tmp_path.rglob("mailboxes.db")] == ["what?"]
+        assert [*tmp_path.glob("what?/*/*/mailboxes.db")] == [*tmp_path.rglob("*.db")] != []
     assert list((tmp_path / "what?").iterdir()) == []
 
 
