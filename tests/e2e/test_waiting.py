@@ -149,7 +149,7 @@ def test_a_peer_that_goes_is_noticed_behind_a_request_that_it_has_sent(
     """That one is not read before the pull is answered."""
     app = program.spare_app()
     with program.connect() as wire:
-        wire.send(held_request(app) + http_request("GET", "/healthz"))
+        wire.send(held_request(app, wait_s=LONG_S) + http_request("GET", "/healthz"))
         program.until(lambda: program.metrics()[HELD] == 1)
         if how == "reset":
             linger = struct.pack("ii", 1, 0)
@@ -158,7 +158,7 @@ def test_a_peer_that_goes_is_noticed_behind_a_request_that_it_has_sent(
             wire.socket.shutdown(socket.SHUT_WR)
             assert wire.read().data == []
         else:
-            wire.socket.close()
+            wire.close()  # with its file, or the system keeps it open
         program.until(lambda: program.metrics()[HELD] == 0)
     program.feed(app, statuses(1))
     assert program.pull(app).data == statuses(1)
