@@ -39,7 +39,7 @@ from pullstatus.store import (
 )
 from pullstatus.store.fingerprints import STEP_KEYS_MAX
 from pullstatus.store.gathering.operations import Answer, Operation
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import pairing, schema
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
@@ -69,7 +69,7 @@ async def opened(url: str) -> None:
 def test_command_does_not_change_the_format_under_a_running_server(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     url = old_store(path)
-    with ServerLock(path), pytest.raises(StoreRefused, match="already serves"):
+    with ServerLock(path), pytest.raises(StoreRefused, match=r"already serves .* restart it"):
         asyncio.run(opened(url))
     asyncio.run(opened(url))
     with apsw.Connection(str(path)) as connection:
@@ -283,9 +283,40 @@ def test_acts_of_the_second_format_that_nobody_could_have_stored_are_refused(
     url = second_format(tmp_path / "old.db")
     connection = apsw.Connection(str(tmp_path / "old.db"))
     connection.execute("INSERT INTO audit VALUES (3, 7, 'me', 'restore', 'r', CAST(x'ff' AS TEXT))")
-    with pytest.raises(StoreCorrupt, match="a text that is none"):
+    with pytest.raises(StoreCorrupt, match="nobody has ever stored"):
         asyncio.run(open_store(url))
     assert schema.version(connection) == 2
+    connection.close()
+
+
+def test_what_nobody_can_have_stored_in_the_second_format_is_one_line(tmp_path: Path) -> None:
+    url = second_format(tmp_path / "old.db")
+    connection = apsw.Connection(str(tmp_path / "old.db"))
+    connection.execute("INSERT INTO fingerprint VALUES (1 << 60, zeroblob(16), 'gateway', 1)")
+    with pytest.raises(StoreCorrupt, match="nobody has ever stored"):
+        asyncio.run(open_store(url))
+    assert schema.version(connection) == 2
+    connection.close()
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_where_the_new_format_fails_the_version_before_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: bool
+) -> None:
+    """It reads `user_version` as the number of a format, all of it."""
+    path = tmp_path / "old.db"
+    url = second_format(path)
+    steps = schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", (*steps[:-1], "INSERT INTO nowhere VALUES (1)"))
+    with pytest.raises(StoreRefused, match="nowhere"):
+        asyncio.run(open_store(url, server=server))
+    with apsw.Connection(str(path)) as connection:
+        assert connection.pragma("user_version") == 2
+    connection.close()
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    asyncio.run(opened(url))
+    with apsw.Connection(str(path)) as connection:
+        assert pairing.UserVersion.parse(connection.pragma("user_version")).pair is not None
     connection.close()
 
 

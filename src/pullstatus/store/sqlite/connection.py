@@ -52,8 +52,13 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
         connection.wal_autocheckpoint(0)
         if fold:
             _fold(connection)
-        pairing.begin(connection)
+        # A version that knew no pairs has to be able to go on where the new format fails.
+        of_before_pairs = pairing.is_of_before(connection)
+        if not of_before_pairs:
+            pairing.begin(connection)
         schema.migrate(connection)
+        if of_before_pairs:
+            pairing.begin(connection)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(
             f"{path} is damaged or no database: keep a copy of it, then restore a backup"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Final
 
 import apsw
 
@@ -19,6 +20,11 @@ from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.stamp import Stamp
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.sqlite.typed import prove_rows
+
+_RESTART: Final = (
+    "it is of an older version, whose format this one does not change under it: restart it, and"
+    " then try again"
+)
 
 
 def open_guarded(
@@ -98,8 +104,7 @@ def _checked_log(path: Path, *, server: bool, moving: bool) -> Log:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
             connection.close()
-    # A server of an older version, if one runs, must not have the format changed under it.
-    with ServerLock(path) if outdated and not server else contextlib.nullcontext():
+    with ServerLock(path, fix=_RESTART) if outdated and not server else nullcontext():
         writer = open_writer(path, fold=server)
     if not server:  # whose file was looked through
         prove_rows(writer)

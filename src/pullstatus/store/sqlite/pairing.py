@@ -122,6 +122,12 @@ def begin(connection: apsw.Connection) -> None:
         patiently(lambda: _fold(connection))
 
 
+def is_of_before(connection: apsw.Connection) -> bool:
+    """Whether a version made the file that knew no pairs, and none has been made since."""
+    stored = UserVersion.parse(connection.pragma("user_version"))
+    return stored.format > 0 and stored.pair is None
+
+
 def begins_log(header: bytes) -> bool:
     """Whether these may be the first bytes of a log."""
     return header.startswith(LOG_BEGINS)

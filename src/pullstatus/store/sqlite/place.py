@@ -310,12 +310,19 @@ def served_ms(path: Path) -> int | None:
 class ServerLock:
     """Held by the one process that serves a store; the kernel lets go of it however that ends."""
 
-    def __init__(self, path: Path, *, making: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        making: bool = False,
+        fix: str = "stop it first, or name another store",
+    ) -> None:
         """Take the lock beside the file at `path`.
 
         Args:
             making: there is no store yet, and `made` is due once there is: a lock that names a
                 process says that the file has had something in it.
+            fix: what to do about a server that has it.
 
         Raises:
             StoreRefused: another process serves this store.
@@ -335,8 +342,7 @@ class ServerLock:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise StoreRefused(f"{lock} cannot be locked: {error.strerror}") from error
             raise StoreRefused(
-                f"another server (process {holder}) already serves {path};"
-                " stop it first, or name another store"
+                f"another server (process {holder}) already serves {path}; {fix}"
             ) from error
         try:
             os.ftruncate(self._descriptor, 0)

@@ -1,7 +1,7 @@
 """The stored format of the embedded engine, and how older formats become this one.
 
 Before changing a table: add a migration at the end of `MIGRATIONS`, never edit one that was
-released, and remember that each runs as one transaction and may be cut at any write.
+released, and remember that all that are due run as one transaction, which may be cut at any write.
 
 Entries of one mailbox that share a commit are packed into *chunks* (`store.chunk`), so that a page
 is one or two reads. Those of format 2 and before are plain, and stay so. The integer
@@ -465,33 +465,32 @@ def _allow_steps(connection: apsw.Connection) -> None:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun.
+    """Bring a file to `VERSION` in one transaction: a cut leaves it what it was, or brought there.
 
-    A new file is made in one: nobody sees a store that is half made.
+    What lies between two releases is no release's, so none would go on with it.
 
     Raises:
         StoreRefused, StoreCorrupt: as of `version`; or a step cannot read what the file holds.
     """
+    if version(connection) == VERSION:
+        return
     _allow_steps(connection)
-    found = version(connection)
-    for step in range(found, VERSION) if found else [0]:
-        end = step + 1 if found else VERSION
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            # Another process may have done the step while this one waited for the lock.
-            if version(connection) == step:
-                for statements in MIGRATIONS[step:end]:
-                    connection.execute(statements)
-                connection.pragma("application_id", APPLICATION_ID)
-                word = connection.pragma("user_version") & ~FORMAT_MASK
-                connection.pragma("user_version", word | end)
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if isinstance(error, UnicodeDecodeError):
-                raise StoreCorrupt(
-                    "the file is damaged: it holds a text that is none; keep a copy of it, then"
-                    " restore a backup"
-                ) from error
-            raise
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited for the lock.
+        for statements in MIGRATIONS[version(connection) :]:
+            connection.execute(statements)
+        connection.pragma("application_id", APPLICATION_ID)
+        word = connection.pragma("user_version") & ~FORMAT_MASK
+        connection.pragma("user_version", word | VERSION)
+        connection.execute("COMMIT")
+    except BaseException as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        # What the functions of steps raise over values that are none of theirs.
+        if isinstance(error, (ArithmeticError, AttributeError, TypeError, ValueError)):
+            raise StoreCorrupt(
+                "the file is damaged: it holds a value that nobody has ever stored; keep a copy of"
+                " it, then restore a backup"
+            ) from error
+        raise
