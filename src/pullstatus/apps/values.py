@@ -187,8 +187,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         sdkappid: the one application it may feed; None: any, but not by `/callbacks`.
-        owner: whose application that is: not to feed who has the number next. Empty in tokens of
-            stores that knew no owners.
+        owner: whose application that is: not to feed who has the number next. Empty, as that of
+            the application, where it was made before owners were known.
         not_after_ms: when it ends to be good; None: never.
         signature: what requests under it are signed with, by gateways that sign; None: they need
             not be.
@@ -210,7 +210,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether it may put records into this application's mailboxes."""
         if self.sdkappid is None:
             return True
-        return self.sdkappid == application.sdkappid and self.owner in ("", application.owner)
+        return self.sdkappid == application.sdkappid and self.owner == application.owner
 
 
 class Grant(msgspec.Struct, frozen=True):

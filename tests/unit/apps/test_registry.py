@@ -731,3 +731,13 @@ items = "body"
 number = "from"
 text = "text"
 """
+
+
+@pytest.mark.parametrize("owner", ["", "one"])
+def test_a_token_feeds_who_had_the_number_when_it_was_made_and_nobody_else(owner: str) -> None:
+    """Both have no owner where they were made before there were any."""
+    token = Token("a", "0" * 64, 0, sdkappid=7, owner=owner)
+    assert token.feeds(Application(7, (), 0, owner=owner))
+    assert not token.feeds(Application(7, (), 0, owner="another"))
+    assert not token.feeds(Application(8, (), 0, owner=owner))
+    assert Token("any", "0" * 64, 0).feeds(Application(7, (), 0, owner=owner))
