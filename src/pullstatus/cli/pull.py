@@ -27,7 +27,6 @@ from pullstatus.cli.service import (
     check_service,
     read_secret,
     sdkappid_option,
-    service_name,
     type_option,
     url_option,
 )
@@ -45,6 +44,7 @@ from pullstatus.client.opening import check_pair
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.readers import check_reader
 from pullstatus.client.records import Record
+from pullstatus.client.service_name import service_name
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.state import Source

@@ -17,7 +17,8 @@ from pullstatus.client.deadline import Transport
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Look, Unanswered, send
-from pullstatus.client.route import PORTS, check_address, open_http
+from pullstatus.client.route import check_address, open_http
+from pullstatus.client.service_name import PORTS
 from pullstatus.errors import StoreUnavailable
 
 ANSWER_S = 5.0  # a server whose store stands still answers within that, too

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
@@ -16,7 +15,6 @@ from pullstatus.records import Kind
 F = TypeVar("F", bound=Callable[..., object])
 
 SECRET_BYTES_MAX: Final = 4096  # of any; a file that holds more is another file
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
 
@@ -109,19 +107,3 @@ def check_service(url: str) -> None:
 
     check_base_url(url)
     check_address(url)
-
-
-def service_name(url: str) -> str:
-    """One name for a service, however its address is spelt, to know it again by.
-
-    Not for calling it, nor does it hold a password. Whether http and https, or a proxy and what is
-    behind it, are one service can't be told from their addresses: they are two.
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").removesuffix(".")
-    host = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
-    from pullstatus.client.route import PORTS  # as above
-
-    port = PORTS[parts.scheme] if parts.port is None else parts.port
-    place = host if port == PORTS[parts.scheme] else f"{host}:{port}"
-    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"

@@ -27,6 +27,7 @@ import msgspec
 from pullstatus.client.arguments import split_address
 from pullstatus.client.deadline import AsyncTransport, Transport
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
+from pullstatus.client.service_name import PORTS
 
 __all__ = ["certificate_fix", "check_address", "open_async_http", "open_http", "proxy_variable"]
 
@@ -34,7 +35,6 @@ H = TypeVar("H")
 
 TIMEOUT_S_MAX: Final = 86_400  # a day: beyond some years the operating system refuses it
 PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
-PORTS: Final = {"http": 80, "https": 443}
 
 _HOSTNAME_MISMATCH: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, ..._IP_ADDRESS_MISMATCH
 _OUT_OF_DATE: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._CERT_HAS_EXPIRED

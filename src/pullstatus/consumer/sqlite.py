@@ -20,6 +20,7 @@ from pullstatus.consumer.state import (
     Known,
     Source,
     at_another_address,
+    is_at,
     refuse_moved,
     refuse_renamed,
 )
@@ -219,12 +220,12 @@ class SqliteTarget:
         rows = {here: Known(), **found}
 
         def rank(url: str) -> tuple[bool, ...]:
-            known, own = rows[url], url == here
+            known, own = rows[url], is_at(here, url)
             return known.in_doubt, known.in_doubt and own, known.reader is not None, own
 
         at = max(rows, key=rank)
         known = rows[at]
-        if at != here:
+        if not is_at(here, at):
             if known.in_doubt and not (moved or abandon):
                 refuse_moved(at, self._path)
             known = at_another_address(known, moved=moved)

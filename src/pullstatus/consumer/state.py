@@ -20,6 +20,7 @@ from typing import Final, NoReturn, TypeVar
 import msgspec
 
 from pullstatus.client.keys import NextPage
+from pullstatus.client.service_name import service_name
 from pullstatus.client.slots import NotOpened, Slots, peek
 from pullstatus.errors import StoreRefused
 from pullstatus.mounts import mount_of, mounted_alone, mounts_here
@@ -30,7 +31,7 @@ K = TypeVar("K", bound="Known")
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The mailbox that a target belongs to."""
+    """The mailbox that a target belongs to; `url` as `service_name` gives it, but of 0.1.0."""
 
     url: str
     sdkappid: int
@@ -138,6 +139,17 @@ def at_another_address(known: K, *, moved: bool) -> K:
     )
 
 
+def is_at(name: str, url: str) -> bool:
+    """Whether what is kept for an address is kept for the service of a name, however it is spelt.
+
+    It may have been kept by 0.1.0, which took addresses as they were given.
+    """
+    try:
+        return service_name(url) == name
+    except ValueError:
+        return url == name
+
+
 def state_of(slots: Slots[State], source: Source, *, moved: bool, abandon: bool) -> State:
     """What a file holds for this mailbox.
 
@@ -154,8 +166,8 @@ def state_of(slots: Slots[State], source: Source, *, moved: bool, abandon: bool)
         raise StoreRefused(
             f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
         )
-    if was.url == source.url:
-        return state
+    if is_at(source.url, was.url):
+        return msgspec.structs.replace(state, source=source)
     if state.in_doubt and not (moved or abandon):
         refuse_moved(was.url, slots.path)
     return msgspec.structs.replace(at_another_address(state, moved=moved), source=source)

@@ -25,11 +25,11 @@ import msgspec
 import pytest
 
 from pullstatus import AnswerLost, Client, NotConnected, Page, ReaderUnsupported, mounts
-from pullstatus.cli.service import service_name
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.records import Record, Reply
+from pullstatus.client.service_name import service_name
 from pullstatus.client.slots import SLOT_BYTES, Slots
 from pullstatus.consumer import targets as pull_targets
 from pullstatus.consumer.forms import BOM
@@ -403,9 +403,12 @@ def test_service_that_was_not_there_leaves_nothing_to_abandon(consumer: Make, fo
 
 @each_form
 def test_state_of_the_version_before_is_gone_on_with(consumer: Make, form: str) -> None:
-    """It had no word for a key that is kept at rest: what it noted was in flight."""
+    """It had no word for a key that is kept at rest: what it noted was in flight.
+
+    And it kept addresses as they were given.
+    """
     one = consumer(form)
-    target = one.open()
+    target = one.open(msgspec.structs.replace(SOURCE, url="http://A.test:80"))
     target.ask(
         msgspec.json.decode(b'{"key":"old","count_max":2,"asked_s":%f}' % NOW_S, type=NextPage)
     )
@@ -413,6 +416,11 @@ def test_state_of_the_version_before_is_gone_on_with(consumer: Make, form: str) 
     one.run()
     assert one.records() == one.service.records
     assert one.watcher.counts == [2, 3, 3]
+    if form == "db":
+        with sqlite3.connect(one.path) as connection:
+            rows = connection.execute("SELECT url FROM pullstatus_pull").fetchall()
+        connection.close()
+        assert rows == [(SOURCE.url,)]
 
 
 @by_reader

@@ -27,7 +27,6 @@ from pullstatus.cli.service import (
     check_service,
     read_secret,
     sdkappid_option,
-    service_name,
     token_option,
     type_option,
     url_option,
@@ -38,6 +37,7 @@ from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
 from pullstatus.client.route import open_http
+from pullstatus.client.service_name import service_name
 from pullstatus.errors import InvalidBody
 
 UNUSABLE, SOME_REFUSED, UNREACHED, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130  # exit statuses
