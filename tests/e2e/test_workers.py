@@ -21,6 +21,7 @@ import trustme
 from pullstatus import limits
 from pullstatus.mailbox.done import Task, note
 from pullstatus.store import open_store
+from pullstatus.version import VERSION
 from tests.harness import (
     COMMAND,
     LASTING,
@@ -360,6 +361,15 @@ def test_a_worker_that_cannot_open_what_the_others_have_open_does_not_serve(
         program.until(lambda: lines(program, "appkey not opened"))
         told = lines(program, "appkey not opened")
         assert [(line["worker"], line["sdkappid"]) for line in told] == [(1, app.sdkappid)]
+
+
+def test_a_worker_of_another_version_than_its_server_does_not_serve(tmp_path: Path) -> None:
+    """As where a new one has been installed, and the server is yet to be started anew."""
+    other = with_values({"server.workers.fleet.VERSION": "0.0.7"})
+    program = Program(tmp_path, "--workers", str(WORKERS), command=other)
+    with pytest.raises(AssertionError), program:
+        pass
+    assert f"the server is version 0.0.7, and {VERSION} is installed by now" in program.log()
 
 
 def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(

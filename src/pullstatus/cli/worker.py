@@ -16,9 +16,9 @@ from pullstatus.server.workers.worker import Worker
 
 def main() -> None:
     """Answer requests for the server that has started this process."""
-    number, parent = map(int, sys.argv[1:])
-    child.begin(parent)
-    worker = Worker(socket.socket(fileno=number))
+    number, parent, *version = sys.argv[1:]
+    child.begin(int(parent))
+    worker = Worker(socket.socket(fileno=int(number)), *version or ("an older one",))
     worker.on_overdue = lambda: end(worker)
     try:
         uvloop.run(worker.run(on_ready=lambda _address: shorten_waits()))

@@ -144,7 +144,10 @@ class Slots(Generic[V]):
             try:
                 return self._decode(value)
             except msgspec.ValidationError as error:
-                raise StoreRefused(f"{self.path} is of another version or command") from error
+                raise StoreRefused(
+                    f"{self.path} is of another version or command: finish with that what it has"
+                    " begun. Without this file all of it would begin anew, what is done included"
+                ) from error
         torn = content[:SLOT_BYTES].startswith(BEGINNING) and len(content) <= SLOT_BYTES
         if content.strip(b" \n\0") and not torn:
             # The first write of all may be torn; after it one slot is always whole.

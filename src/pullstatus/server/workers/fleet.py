@@ -29,6 +29,7 @@ from pullstatus.server.workers.control import (
     StoreEnded,
 )
 from pullstatus.server.workers.pulse import BEAT_S, Pulse
+from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +84,8 @@ class Fleet:
         """Nothing runs yet.
 
         Args:
-            command: what a worker runs, but for two words that are added: a file descriptor and our
-                process number.
+            command: what a worker runs, but for three words that are added: a file descriptor, our
+                process number and our version.
             brief: what a worker is to do; its descriptors are inherited, and its share of the store
                 is closed here then.
             renewed: a brief as it is by the time that the worker asks for it; from then on it hears
@@ -259,7 +260,7 @@ class Fleet:
                 given += [brief.share.end, brief.share.table]
             try:
                 process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [*self._command, str(theirs.fileno()), str(os.getpid())],
+                    [*self._command, str(theirs.fileno()), str(os.getpid()), VERSION],
                     pass_fds=given,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

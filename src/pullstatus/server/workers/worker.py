@@ -11,7 +11,7 @@ import structlog
 
 from pullstatus.apps import Registry
 from pullstatus.apps.tries import Failed
-from pullstatus.errors import PullstatusError
+from pullstatus.errors import PullstatusError, StoreRefused
 from pullstatus.server import logs
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import REFRESH_S, ServeOptions, Server
@@ -33,6 +33,7 @@ from pullstatus.server.workers.ledger import BEATS, Ledger
 from pullstatus.server.workers.parts import SharedParts
 from pullstatus.server.workers.pulse import BEAT_S
 from pullstatus.store import Alarm, Store, join_store
+from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -51,24 +52,31 @@ class Worker(Server):
 
     close_s = 0.25  # the store is folded by whoever has opened it
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, server_version: str = VERSION) -> None:
         """Nothing runs yet: see `run`.
 
         Args:
             end: of the way to the server that has started this process.
+            server_version: its own.
         """
         super().__init__(ServeOptions(""))
         self._end = end
+        self._server_version = server_version
         self._brief: Brief
         self._control: Control
         self._ledger: Ledger
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Answer requests until the server says to stop, or the store fails."""
+        """Answer requests until the server says to stop, or the store fails.
+
+        Raises:
+            PullstatusError: it cannot begin, as it has told the server.
+        """
         self._look_out()
         self._control = await Control.over(self._end, self._hear)
         listening = asyncio.create_task(self._control.listen())
         try:
+            self._check_version()
             self._brief = brief = await self._control.ask(AskBrief())
             level, workers = brief.log_level, brief.options.workers
             logs.configure(level, worker=brief.number, workers=workers)
@@ -81,6 +89,14 @@ class Worker(Server):
         finally:
             listening.cancel()
             await asyncio.wait({listening})
+
+    def _check_version(self) -> None:
+        """What is installed may have changed since the server began; they say much in pickles."""
+        if self._server_version != VERSION:
+            raise StoreRefused(
+                f"the server is version {self._server_version}, and {VERSION} is installed by now:"
+                " restart the server"
+            )
 
     async def _begin(self, public: socket.socket, on_ready: Callable[[str], None] | None) -> None:
         workers = self.options.workers
