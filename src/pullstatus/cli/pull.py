@@ -37,8 +37,6 @@ from pullstatus.client.errors import (
     CallRefused,
     InvalidArgument,
     ReaderUnsupported,
-    ServiceFailed,
-    TooFrequent,
 )
 from pullstatus.client.opening import check_pair
 from pullstatus.client.outage import OnRetry
@@ -190,6 +188,8 @@ def pull(
         )
         try:
             pull_into(job, time.sleep)
+        except InvalidArgument:  # of the environment, since all others were checked above
+            raise
         except ClientError as error:
             watcher.warn(str(error))
             status = _exit_status(error, keyed=service.keyed)
@@ -263,8 +263,7 @@ class _Service:
 def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
     if error.may_have_consumed and not keyed:
         return IN_DOUBT
-    passing = isinstance(error, ServiceFailed | TooFrequent)
-    if isinstance(error, CallRefused | ReaderUnsupported) and not passing:
+    if isinstance(error, CallRefused | ReaderUnsupported) and not error.retry_can_help:
         return REFUSED
     return UNREACHED
 

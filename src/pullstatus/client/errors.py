@@ -5,6 +5,7 @@
         |-- CallRefused           the service said no, with a `result` other than 0
         |   |-- SignatureRefused    1001 1003: the appkey, most of the time
         |   |-- ClockSkewed         1021: our clock and theirs are more than ten minutes apart
+        |   |   `-- AttemptLate       they are not: it was long on its way; trying again can help
         |   |-- UnknownSdkappid     1019 60006 60012
         |   |-- NotPermitted        1006 1009 1020 1030 1033: switched off, address, arrears
         |   |-- CallInvalid         1004 1011 1016 60002 60003 60009: it is written wrongly
@@ -42,6 +43,7 @@ __all__ = [
     "AnswerLost",
     "AnswerMalformed",
     "AnswerUnreadable",
+    "AttemptLate",
     "BatchRefused",
     "CallInvalid",
     "CallRefused",
@@ -153,6 +155,16 @@ class ClockSkewed(CallRefused):
 
     code = "clock_skewed"
     skew_s: float | None = None
+
+
+class AttemptLate(ClockSkewed):
+    """The clocks agree, so it was long on its way, and is signed anew when it is repeated.
+
+    It waited for a connection, or a balancer had it, or this machine was asleep.
+    """
+
+    code = "attempt_late"
+    retry_can_help = True
 
 
 class UnknownSdkappid(CallRefused):

@@ -20,8 +20,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.client.errors import (
     AnswerMalformed,
+    AttemptLate,
     CallInvalid,
     CallRefused,
     ClientError,
@@ -169,7 +171,7 @@ def read_answer(answer: Answer, read: Read[T], *, keyed: bool | None, now_s: flo
     refusal = _refusal(members, keyed=keyed)
     if refusal is not None:
         if isinstance(refusal, ClockSkewed):
-            _explain_skew(refusal, clock_skew_s(answer.headers, now_s))
+            refusal = _explained(refusal, clock_skew_s(answer.headers, now_s))
         refusal.retry_after_s = retry_after_s(answer.headers)
         raise refusal
     if answer.http_status != 200:
@@ -248,13 +250,21 @@ def _said(members: dict[str, Any]) -> str:
     return ""
 
 
-def _explain_skew(error: ClockSkewed, skew_s: float | None) -> None:
-    error.skew_s = skew_s
-    if skew_s is not None:
+def _explained(refusal: ClockSkewed, skew_s: float | None) -> ClockSkewed:
+    """The refusal, with what the answer's `Date` says of it."""
+    if skew_s is not None and abs(skew_s) < limits.WINDOW_S_MIN:
+        refusal = AttemptLate(
+            refusal.result,
+            refusal.errmsg,
+            fix="the clocks agree, so it was long on its way: ask again, which is signed anew",
+        )
+    elif skew_s is not None:
         side = "ahead of" if skew_s > 0 else "behind"
-        error.fix = (
+        refusal.fix = (
             f"this machine's clock is about {abs(skew_s):.0f} s {side} the service's; set it right"
         )
+    refusal.skew_s = skew_s
+    return refusal
 
 
 # --- what is no answer of the service -------------------------------------------------------------

@@ -7,6 +7,7 @@ import pickle
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from email.utils import formatdate
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ import pullstatus
 from pullstatus import (
     AnswerLost,
     AnswerMalformed,
+    AttemptLate,
     CallInvalid,
     CallRefused,
     ClientError,
@@ -408,13 +410,24 @@ def test_somebody_else_at_the_address(client: Hands, http_status: int, said: str
     ("ahead_s", "said"), [(734, "734 s ahead of"), (-734, "734 s behind"), (28800, "28800 s ahead")]
 )
 def test_skewed_clock_is_measured_by_the_date(client: Hands, ahead_s: int, said: str) -> None:
-    from email.utils import formatdate
-
     client.over(refusal(1021, Date=formatdate(NOW_S - ahead_s, usegmt=True)))
     with pytest.raises(ClockSkewed, match=said) as caught:
         client.pull()
     assert caught.value.skew_s == ahead_s
     assert client.client.clock_skew_s == ahead_s
+
+
+@pytest.mark.parametrize("ahead_s", [-9, 0, 9])
+def test_an_attempt_that_was_long_on_its_way_is_signed_anew(client: Hands, ahead_s: int) -> None:
+    """The clocks agree: it waited for a connection, or the machine was asleep."""
+    late = refusal(1021, Date=formatdate(NOW_S - ahead_s, usegmt=True))
+    client.over(late, page(1, waiting=0), keyed=True)
+    assert len(client.pull()) == 1
+    assert len({body["sig"] for body in client.bodies}) == 2
+    client.over(late, keyed=True, attempts_max=1)
+    with pytest.raises(AttemptLate, match="long on its way") as caught:
+        client.pull()
+    assert caught.value.skew_s == ahead_s
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 2016 99:99:99 GMT"])
