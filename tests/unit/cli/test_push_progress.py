@@ -72,6 +72,7 @@ class Pushing:
         *,
         goal: Goal = GOAL,
         state: Path | None = None,
+        token: str = "a token",
         again: bool = False,
         moved: bool = False,
         cut_after: int = -1,
@@ -89,6 +90,7 @@ class Pushing:
                 source,
                 goal,
                 state,
+                token=token,
                 again=again,
                 moved=moved,
                 in_doubt=in_doubt,
@@ -211,6 +213,30 @@ def test_batch_that_the_service_has_forgotten_is_asked_about(
     sent = [3, 4, 5, 6, 7] if way is InDoubt.SEND else [6, 7]
     assert pushing.run(now_s=late_s, in_doubt=way) == sent
     assert pushing.run(now_s=2 * late_s) == []
+
+
+@pytest.mark.parametrize("way", InDoubt)
+def test_batch_that_went_by_another_token_is_asked_about(pushing: Pushing, way: InDoubt) -> None:
+    """The service knows a batch again by the token's name, too: it might be stored twice."""
+    pushing.run(lines(*range(8)), cut_after=1)
+    with pytest.raises(StoreRefused, match=r"lines 4 to 6.*another one.*--in-doubt"):
+        pushing.run(token="the next")
+    assert pushing.sent == []
+    assert pushing.run(token="the next", in_doubt=way, cut_after=0) == (
+        [3, 4, 5] if way is InDoubt.SEND else [6, 7]
+    )
+    [*_, (_, _, numbers)] = pushing.keys
+    assert pushing.run(token="the next")[: len(numbers)] == list(numbers)
+    assert pushing.run(token="a third") == []
+
+
+def test_batch_that_went_by_the_same_token_has_its_key_still(pushing: Pushing) -> None:
+    pushing.run(lines(*range(8)), cut_after=1)
+    [*_, cut] = pushing.keys
+    with pytest.raises(StoreRefused):
+        pushing.run(token="the next")
+    assert pushing.run() == [3, 4, 5, 6, 7]
+    assert pushing.keys[0] == cut
 
 
 def test_batch_in_doubt_that_is_sent_counts_from_then_on(pushing: Pushing) -> None:

@@ -102,7 +102,8 @@ TIMEOUT_S = 60.0
     "--in-doubt",
     type=click.Choice([one.value for one in InDoubt]),
     help="What to do with a batch that was on its way when the push of FILE was cut short, once the"
-    f" service has forgotten whether it came: after {limits.INGEST_REPEAT_S // 3600} hours.",
+    f" service may not know it again: after {limits.INGEST_REPEAT_S // 3600} hours, or by another"
+    " token.",
 )
 @plainly
 def push(
@@ -146,6 +147,7 @@ def push(
             source,
             goal,
             state_path,
+            token=token,
             again=again,
             moved=moved,
             in_doubt=None if in_doubt is None else InDoubt(in_doubt),

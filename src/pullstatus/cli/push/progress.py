@@ -45,9 +45,12 @@ ATTEMPTS_S: Final = 3600
 
 _FORGOTTEN: Final = (
     "{file}: the records of its lines {first} to {last} were on their way when its push was cut"
-    f" short, and the service knows a batch again for {limits.INGEST_REPEAT_S // 3600} hours only."
-    " Look whether they came, with `pullstatus find` and a number of theirs; then give --in-doubt"
-    " skip if they did, or --in-doubt send"
+    " short, and the service knows a batch again {known}. Look whether they came, with `pullstatus"
+    " find` and a number of theirs; then give --in-doubt skip if they did, or --in-doubt send"
+)
+_FOR_HOURS: Final = f"for {limits.INGEST_REPEAT_S // 3600} hours only"
+_FROM_ANOTHER: Final = (
+    "only from the token that it came by, which was another one: give that if it is still good"
 )
 
 
@@ -69,6 +72,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     sending   records after them that are on their way, as one batch: cut otherwise they would not
               be known again
     sent_s    when those were sent first, in Unix seconds; None if none are, or an older version did
+    token     a digest of the token that those were sent by; "" if an older version did
     digest    of all these records
     first     digests of the first few of them
     ended     whether the push came to the file's end
@@ -81,6 +85,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     lines: int = 0
     sending: int = 0
     sent_s: float | None = None
+    token: str = ""
     digest: str = ""
     first: tuple[str, ...] = ()
     ended: bool = False
@@ -299,7 +304,8 @@ class Progress:
             StoreRefused: the service has forgotten by now whether that came.
         """
         done = _of_this_file(done, self._fresh)
-        if on_their_way and self._is_forgotten(done):
+        forgotten = self._why_forgotten(done) if on_their_way else None
+        if forgotten is not None:
             match self._in_doubt:
                 case None:
                     raise StoreRefused(
@@ -307,10 +313,13 @@ class Progress:
                             file=done.name,
                             first=on_their_way[0].number,
                             last=on_their_way[-1].number,
+                            known=forgotten,
                         )
                     )
                 case InDoubt.SEND:
-                    done = msgspec.structs.replace(done, sent_s=self._clock())
+                    done = msgspec.structs.replace(
+                        done, sent_s=self._clock(), token=self._fresh.token
+                    )
                 case InDoubt.SKIP:
                     done = _dealt_with(done)
                     self._dealt = self._seen
@@ -319,10 +328,17 @@ class Progress:
         self._write(done)
         return on_their_way
 
-    def _is_forgotten(self, done: Done) -> bool:
-        """Whether it may be: a moment that is still to come was noted by a wrong clock."""
+    def _why_forgotten(self, done: Done) -> str | None:
+        """As what alone the service knows what is on its way, where it may not know that any more.
+
+        A moment that is still to come was noted by a wrong clock.
+        """
+        if done.token not in ("", self._fresh.token):
+            return _FROM_ANOTHER
         known_s = limits.INGEST_REPEAT_S - ATTEMPTS_S
-        return done.sent_s is None or not 0 <= self._clock() - done.sent_s <= known_s
+        if done.sent_s is None or not 0 <= self._clock() - done.sent_s <= known_s:
+            return _FOR_HOURS
+        return None
 
     def _check_another(self, source: Source) -> None:
         done, file = self.done, source.path
@@ -363,6 +379,7 @@ class Progress:
                 self.done,
                 sending=len(batch),
                 sent_s=self._clock(),
+                token=self._fresh.token,
                 digest=self._seen.digest,
                 first=self._seen.first,
                 ended=False,
@@ -526,6 +543,7 @@ def progress_of(
     goal: Goal,
     state_path: Path | None,
     *,
+    token: str = "",
     again: bool,
     moved: bool = False,
     in_doubt: InDoubt | None = None,
@@ -534,6 +552,9 @@ def progress_of(
     """How far a file was pushed, locked against other pushes of it.
 
     A pipe's is not kept: the same lines again have the same keys, and that is all.
+
+    Args:
+        token: that the records are sent by.
     """
     random = f"{SystemRandom().getrandbits(64):016x}"
     if source.is_pipe:
@@ -543,7 +564,13 @@ def progress_of(
         yield Progress(None, Done(goal=goal, run=run, name=""), again=again, clock=clock)
         return
     file = source.real
-    fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
+    fresh = Done(
+        goal=goal,
+        run=random,
+        name=_text(file.name),
+        inode=source.inode,
+        token=blake2b(token.encode(), digest_size=8).hexdigest(),
+    )
     place = state_path or _place(file)
     refuse_mounted_alone(file, place)
     with open_state(place, _decode_done) as slots:
