@@ -57,7 +57,8 @@ async function checkReaders() {
     throw new NoReader("the service does not say that it knows readers: nothing was pulled");
 }
 
-/** One page and its name, null if it is empty; `ack` names the page that was done with, if any. */
+/** One page as it came, since numbers may be larger than ours, and its name, null if it is empty; `ack`
+ * names the page that was done with, if any. */
 async function pull(ack) {
   const time = Math.floor(Date.now() / 1000);
   const random = randomInt(2 ** 32);
@@ -73,17 +74,18 @@ async function pull(ack) {
   });
   if (answer.status >= 300 && answer.status < 400)
     throw new Error(`the service has moved to ${answer.headers.get("Location")}`);
-  const page = await answer.json();
+  const text = await answer.text();
+  const page = JSON.parse(text);
   if (page.result === MALFORMED && ack) return pull(null); // it is not to be told of that page
   if (page.result !== 0) throw new Error(`${page.result} ${page.errmsg}`);
   const name = answer.headers.get("Pullstatus-Pull-Id");
   const reader = answer.headers.get("Pullstatus-Reader");
   if (reader !== READER || (name === null && page.data.length > 0)) {
     const lone = `lone-${time}.json`;
-    if (page.data.length > 0) save(lone, JSON.stringify(page.data));
+    if (page.data.length > 0) save(lone, text);
     throw new NoReader(`an answer was given to no reader; if it had records, they are in ${lone}`);
   }
-  return [page, name];
+  return [text, name];
 }
 
 fs.mkdirSync("pages", { recursive: true, mode: 0o700 });
@@ -94,9 +96,9 @@ for (;;) {
   try {
     if (!checked) await checkReaders();
     checked = true;
-    const [page, name] = await pull(ack);
+    const [text, name] = await pull(ack);
     if (name !== null) {
-      save(`pages/${name}.json`, JSON.stringify(page.data));
+      save(`pages/${name}.json`, text);
       ack = name;
     } else {
       await sleep(PAUSE_MS);

@@ -218,7 +218,8 @@ def test_a_transaction_of_ones_own_does_each_page_once(
 def test_a_transaction_of_postgresql_does_each_page_once(
     shared: Program, app: App, tmp_path: Path, postgresql: PostgreSQL, how: signal.Signals
 ) -> None:
-    shared.feed(app, statuses(COUNT))
+    no_text = {**statuses(1)[0], "sid": "8:\0"}  # of which PostgreSQL stores none
+    shared.feed(app, [*statuses(COUNT), no_text])
     code = program_of(HOW_TO, "import os\n\nimport psycopg\n")
     with postgresql.database() as url:
 
@@ -243,7 +244,7 @@ def test_a_transaction_of_postgresql_does_each_page_once(
             PGDATABASE=str(place["dbname"]),
             PGUSER=str(place["user"]),
         )
-        assert stored() == sids(COUNT)
+        assert stored() == [*sids(COUNT), "8:\ufffd"]
 
 
 def by_sevens(code: str) -> str:

@@ -252,6 +252,17 @@ def test_examples_have_every_record_once(
 
 
 @pytest.mark.parametrize("name", ["shell", "node"])
+def test_examples_keep_a_page_as_it_came(name: str, runs: Runs, shared: Program, app: App) -> None:
+    """Once it is acknowledged theirs is the only copy."""
+    shared.feed(app, [{**status, "more": 9_007_199_254_740_993} for status in statuses(3)])
+    runs.start(RUNNING[name].command)
+    shared.until(lambda: len(RUNNING[name].stored(runs.folder)) == 3)
+    runs.end(signal.SIGKILL)
+    [page] = [file.read_text("utf-8") for file in (runs.folder / "pages").glob("*.json")]
+    assert page.count('"more":9007199254740993') == 3
+
+
+@pytest.mark.parametrize("name", ["shell", "node"])
 def test_examples_have_no_page_again_whose_file_was_fetched(
     name: str, runs: Runs, shared: Program, app: App, proxy: CuttingProxy
 ) -> None:

@@ -368,8 +368,8 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 @click.option(
     "--strict",
     type=switch,
-    help="Take each signature once; repeats get 1001. Not for SDKs of API 3.0: two of their calls"
-    " in a second may have one.",
+    help="Take each signature once; repeats get 1001, but for a page's under its Idempotency-Key."
+    " Not for SDKs of API 3.0: two of their calls in a second may have one.",
 )
 @click.option("--arrears", type=switch, help="Stopped for unpaid bills: calls get 1033.")
 @click.option(

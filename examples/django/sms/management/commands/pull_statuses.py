@@ -40,7 +40,8 @@ class Command(BaseCommand):
             if is_new:
                 Status.objects.bulk_create(
                     Status(
-                        sid=status.sid,
+                        # Some databases store no NUL, which anybody may have sent.
+                        sid=status.sid.replace("\0", "\ufffd"),
                         mobile=status.mobile,
                         delivered=status.delivered,
                         received_at=status.received_at,
