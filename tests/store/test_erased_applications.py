@@ -210,3 +210,27 @@ async def test_what_cannot_be_removed_is_told(store: Store) -> None:
     assert times == limits.OVERTAKEN_MAX
     store.remove = removing  # type: ignore[method-assign]
     assert await erase(store, mailbox) == Erased(0, 8)
+
+
+async def test_copies_of_copies_that_are_made_meanwhile_are_erased(store: Store) -> None:
+    """Whose sources were removed by then, so that only who has erased those knows what they are."""
+    mailbox = Mailbox(7, Kind.DELIVERY_STATUS)
+    await fill(store, mailbox, FORMER, 2)
+    await store.pull(Pull(mailbox, 2, NOW_MS))
+    await fill(store, mailbox, LATER, 1)
+    await store.pull(Pull(mailbox, 1, NOW_MS))
+    follower = Follower(store, secrets.token_hex)
+    turns = iter(range(6))
+
+    async def follow() -> None:
+        """At each of the first calls, what is newest is handed out once more."""
+        if next(turns, None) is not None:
+            newest = (await row_of(store, mailbox)).accepted
+            due = Redeliver(mailbox, [(newest, 1)], NOW_MS, new_act("redeliver"))
+            assert await store.redeliver(due) == 1
+            await store.pull(Pull(mailbox, 9, NOW_MS + 5))
+        await follower.follow(mailbox.sdkappid)
+
+    await apps.erase_application(store, mailbox.sdkappid, by=BY, follow=follow)
+    assert await entries_of(store, mailbox) == []
+    assert (await row_of(store, mailbox)).accepted == 3 + 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.apps import Application
+from pullstatus.apps import Application, Operator
+from pullstatus.apps.erasure import let_go
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreDamaged, StoreUnavailable
-from pullstatus.mailbox import leaving, parking
+from pullstatus.mailbox import erasing, finding, leaving, parking
 from pullstatus.mailbox.names import Told, names_of
 from pullstatus.mailbox.pending import Item, pending_mailbox, wait
 from pullstatus.mailbox.releasing import Pending
@@ -24,7 +26,10 @@ from pullstatus.receipts.reports import Report, State
 from pullstatus.receipts.sends import Registered
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Aside,
+    Backlog,
     Change,
+    Discard,
     Mailbox,
     Setting,
     Store,
@@ -43,6 +48,7 @@ pytestmark = pytest.mark.anyio
 NUMBER = STATUSES.sdkappid
 PARTS_MS = limits.PENDING_PARTS_S * 1000
 new_ticket = Tickets(bytes)
+BY = Operator("me", NOW_MS, secrets.token_hex)
 
 
 async def create(store: Store, sdkappid: int, owner: str = "") -> None:
@@ -410,3 +416,85 @@ async def test_what_is_not_taken_of_one_holds_up_no_other(
         await server.release(NOW_MS + PARTS_MS)
     assert await told(store) == [("sid", "SUCCESS")]
     assert await waiting(store) == 0
+
+
+# --- what goes from the parked items to those that wait -------------------------------------------
+
+
+HERS = "13800138000"
+
+
+def her_part(number: int) -> Item:
+    raw = f"{HERS}, {number}".encode()
+    said = Report(Kind.REPLY, raw, number=HERS, to="1069", text="t", part=Part("a", 2, number))
+    return Item("kannel", "t", NOW_MS, said)
+
+
+@pytest.fixture
+async def looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a look at what is pending, and before one at what is parked, parts go to wait."""
+    await create(store, NUMBER)
+    in_turn = parking.in_turn
+    moved = False
+
+    async def late(*given: object) -> AsyncIterator[tuple[int, Backlog]]:
+        nonlocal moved
+        if not moved:
+            moved = True
+            await come(store, her_part(1), her_part(2))
+        async for each in in_turn(*given):  # type: ignore[arg-type]
+            yield each
+
+    monkeypatch.setattr(parking, "in_turn", late)
+
+
+@pytest.mark.usefixtures("looked_at")
+async def test_parts_that_are_no_longer_parked_are_found(store: Store) -> None:
+    found = await finding.by_number(store, f"+86{HERS}", by=BY)
+    assert [each.mailbox for each in found.pending] == [pending_mailbox(NUMBER)] * 2
+
+
+@pytest.mark.usefixtures("looked_at")
+async def test_parts_that_are_no_longer_parked_are_erased_before_they_are_a_record(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backlog = store.backlog
+
+    async def late(sdkappid: int | None = None) -> list[Backlog]:
+        rows = await backlog(sdkappid)
+        if sdkappid is None:  # the server has its turn behind the list of what is looked through
+            monkeypatch.setattr(store, "backlog", backlog)
+            await Pending(store, NamesInMemory(), new_ticket).release(NOW_MS + PARTS_MS)
+        return rows
+
+    number = erasing.parse_number(f"+86{HERS}")
+    erase_all_parked = erasing._erase_all_parked
+
+    async def then(*given: object) -> int:
+        count = await erase_all_parked(*given)  # type: ignore[arg-type]
+        monkeypatch.setattr(store, "backlog", late)
+        return count
+
+    monkeypatch.setattr(erasing, "_erase_all_parked", then)
+    await erasing.erase_number(store, number, by=BY, progress=lambda *_: None)
+    assert await data_of(store, Mailbox(NUMBER, Kind.REPLY)) == []
+    assert await erasing.count_number(store, number) == erasing.ErasedNumber()
+
+
+async def test_parts_that_are_no_longer_parked_go_with_their_application(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(store, NUMBER)
+    await come(store, part(1, "a"))
+    discard = store.discard
+
+    async def late(operation: Discard) -> int:
+        count = await discard(operation)
+        if operation.mailbox.kind is Aside.PENDING:
+            monkeypatch.setattr(store, "discard", discard)
+            await come(store, part(2, "b"))
+        return count
+
+    monkeypatch.setattr(store, "discard", late)
+    await let_go(store, NUMBER, by=BY, act=BY.act("erase"))
+    assert {row.waiting for row in await store.backlog()} == {0}

@@ -6,10 +6,13 @@ import pytest
 from pullstatus.apps import AppKey, Application, Operator
 from pullstatus.apps.values import application_setting
 from pullstatus.json import ascii_json
+from pullstatus.mailbox import reindexing
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.standing import standing_now
 from pullstatus.mailbox.statistics import Statistics, counted, statistics
 from pullstatus.store import Change, Count, Discard, Mailbox, Outcome, Run, Store, Tally
+from pullstatus.store.gathering.operations import Erase
 from tests.harness import reply, status
 from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, pull, redeliver
 from tests.store.places import damage
@@ -104,6 +107,36 @@ async def test_what_is_erased_while_it_is_counted_is_counted_as_it_was(
 
     monkeypatch.setattr(store, "runs", overtaken)
     assert await count(store) == Statistics(2, (0, 0, 0, 0, 0), 0, 0)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_what_is_erased_while_all_is_counted_anew_is_counted_as_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """What was dropped, as `reindex` does, is counted before anything of it is erased."""
+    monkeypatch.setattr("pullstatus.store.gathering.store.STEP_CHUNKS", 1)
+    for number in (1, 1, 2):
+        await store.append(append(STATUSES, encoded(status(number))))
+    assert await count(store) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
+    await Follower(store, lambda size: "5a" * size).follow(SDKAPPID)
+    act = Operator("me", NOW_MS, lambda size: "5a" * size)
+    submit = store._writer.submit  # type: ignore[attr-defined]
+    begun = 0
+
+    async def overtaken(operation: object) -> object:
+        nonlocal begun
+        if isinstance(operation, Erase):
+            begun += 1
+            if begun == 1 + steps:
+                await reindexing._drop(store, await standing_now(store, STATUSES), act)
+        return await submit(operation)
+
+    monkeypatch.setattr(store._writer, "submit", overtaken)  # type: ignore[attr-defined]
+    act = Operator("me", NOW_MS, lambda size: "5a" * size)
+    erased = await erase_number(store, Number("8613800000001", 2), by=act, progress=lambda *_: None)
+    assert (erased.waiting, begun > 1) == (2, True)
+    await Follower(store, lambda size: "5a" * size).follow(SDKAPPID)
+    assert await count(store) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
 
 
 async def test_what_was_a_former_owners_is_not_counted(store: Store) -> None:

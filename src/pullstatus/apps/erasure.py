@@ -9,14 +9,14 @@ differ, and the application may pull all the while.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import traces
 from pullstatus.apps.operator import Operator
-from pullstatus.errors import EntriesLeft, UnknownApplication
+from pullstatus.errors import EntriesLeft, SettingChanged, UnknownApplication
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
@@ -29,6 +29,7 @@ from pullstatus.store import (
     Store,
     While,
 )
+from pullstatus.store import Erased as ErasedEntries
 
 Tails = Mapping[Mailbox, int]
 """The number of the last entry of each mailbox that is to go."""
@@ -61,6 +62,7 @@ async def erase_application(
     Raises:
         UnknownApplication: nothing was ever accepted for this number.
         EntriesLeft: not all of it is removed.
+        SettingChanged: what is counted of it is made anew again and again meanwhile.
     """
     if not await store.backlog(sdkappid):
         raise UnknownApplication(f"nothing was ever accepted for application {sdkappid}")
@@ -68,15 +70,50 @@ async def erase_application(
         act = by.act("erase", sdkappid=sdkappid)
         await store.change(act=act, ticket=by.ticket())
         waiting, tails = await let_go(store, sdkappid, by=by, act=act)
-        await follow()  # or nobody could say what is erased now
-        await _erase_in_pages(store, sdkappid, tails, by)
+        await _erase_in_pages(store, sdkappid, tails, by, follow)
         # Before, since what is removed tells no more what is a copy; and those made until then.
-        copies = await _erase_copies(store, tails, by, follow)
+        known: dict[Mailbox, set[int]] = {box: set() for box in tails if not box.aside}
+        copies = await _erase_copies(store, tails, known, by, follow)
         removed = await _remove(store, sdkappid, tails, follow)
-        later = await _erase_copies(store, tails, by, follow)
+        later = await _erase_copies(store, tails, known, by, follow)
         await store.purge_rest(sdkappid)
     return Erased(
         waiting + copies.waiting + later.waiting, removed + copies.removed + later.removed
+    )
+
+
+async def erase_counted(
+    store: Store,
+    mailbox: Mailbox,
+    through: int,
+    *,
+    holding: Sequence[Sequence[bytes]] = (),
+    seqs: Collection[int] = (),
+    by: Operator,
+    follow: Callable[[], Awaitable[None]],
+) -> ErasedEntries:
+    """Erase entries of a mailbox up to a number once they are counted, as receipts that they were.
+
+    Args:
+        holding, seqs: see `Store.erase`.
+        follow: has all that the mailbox was sent until now counted.
+
+    Raises:
+        SettingChanged: what is counted is made anew again and again.
+    """
+    waiting = left = 0
+    for _ in range(limits.OVERTAKEN_MAX):
+        await follow()
+        erased = await store.erase(
+            mailbox, at_ms=by.now_ms, holding=holding, seqs=seqs, through=through, counted=True
+        )
+        waiting += erased.waiting
+        left += erased.left
+        if not erased.not_counted:
+            return ErasedEntries(waiting, left)
+    raise SettingChanged(
+        f"what is counted of {mailbox} is made anew again and again, as by `pullstatus reindex`:"
+        " erase again once that has ended"
     )
 
 
@@ -101,8 +138,10 @@ async def let_go(
         )
 
     # What is aside leaves, or goes to the tail, all the while. It may become a record in the commit
-    # in which it leaves: so the tails of records are noted behind that.
-    waiting = sum([await discard(Mailbox(sdkappid, kind)) for kind in reversed(Aside)])
+    # in which it leaves: so the tails of records are noted behind that. What is parked may go to
+    # wait for its name, and the other way.
+    asides = (Aside.PENDING, Aside.PARKED, Aside.PENDING)
+    waiting = sum([await discard(Mailbox(sdkappid, kind)) for kind in asides])
     tails = {
         row.mailbox: row.accepted - (row.waiting if row.mailbox.aside else 0)
         for row in await store.backlog(sdkappid)
@@ -140,32 +179,48 @@ async def _remove(
     )
 
 
-async def _erase_in_pages(store: Store, sdkappid: int, tails: Tails, by: Operator) -> None:
+async def _erase_in_pages(
+    store: Store, sdkappid: int, tails: Tails, by: Operator, follow: Callable[[], Awaitable[None]]
+) -> None:
     """Erase what goes in pages in hands that hold also what came meanwhile."""
     async for state in store.readers(sdkappid):
         seqs = range(state.first_seq, tails.get(state.mailbox, 0) + 1)
         if state.first_seq and seqs:
-            await store.erase(state.mailbox, at_ms=by.now_ms, seqs=seqs)
+            await erase_counted(store, state.mailbox, seqs[-1], seqs=seqs, by=by, follow=follow)
 
 
 async def _erase_copies(
-    store: Store, tails: Tails, by: Operator, follow: Callable[[], Awaitable[None]]
+    store: Store,
+    tails: Tails,
+    copies: Mapping[Mailbox, set[int]],
+    by: Operator,
+    follow: Callable[[], Awaitable[None]],
 ) -> Erased:
-    """Erase what redeliveries have copied of it meanwhile; of what is removed they copy nothing."""
+    """Erase what redeliveries have copied of it meanwhile; of what is removed they copy nothing.
+
+    Args:
+        copies: those that are known, and erased; gets what is found.
+    """
     waiting = left = 0
-    for mailbox, through in tails.items():
-        seqs: set[int] = set()
-        async for again in store.again(mailbox, through + 1):
-            for seq in range(max(again.first_seq, through + 1), again.first_seq + again.count):
-                source = again.source_seq + seq - again.first_seq
-                if source <= through or source in seqs:  # a copy, or a copy of one
-                    seqs.add(seq)
-        if seqs:
-            await follow()  # or nobody could say what they were
-            erased = await store.erase(mailbox, at_ms=by.now_ms, seqs=sorted(seqs))
+    for mailbox, known in copies.items():
+        through = tails[mailbox]
+        while seqs := sorted(await _copied(store, mailbox, through, known)):
+            known.update(seqs)
+            erased = await erase_counted(store, mailbox, seqs[-1], seqs=seqs, by=by, follow=follow)
             waiting += erased.waiting
             left += erased.left
     return Erased(waiting, waiting + left)
+
+
+async def _copied(store: Store, mailbox: Mailbox, through: int, known: set[int]) -> set[int]:
+    """Copies of what is to go of a mailbox, or of copies of that, but those that are known."""
+    seqs = set(known)
+    async for again in store.again(mailbox, through + 1):
+        for seq in range(max(again.first_seq, through + 1), again.first_seq + again.count):
+            source = again.source_seq + seq - again.first_seq
+            if source <= through or source in seqs:
+                seqs.add(seq)
+    return seqs - known
 
 
 async def _left(store: Store, sdkappid: int, tails: Tails) -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import Operator, traces
+from pullstatus.apps.erasure import erase_counted
 from pullstatus.apps.values import NOBODY
 from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.mailbox import parking, pending, unparking
@@ -136,7 +138,7 @@ async def erase_number(
         progress: told how many of the mailboxes are done.
 
     Raises:
-        SettingChanged: what is parked changed again and again meanwhile.
+        SettingChanged: what is parked, or what is counted, changed again and again meanwhile.
     """
     async with traces.removing(store, by):
         return await _erase(store, number, by, progress)
@@ -152,6 +154,9 @@ async def _erase(store: Store, number: Number, by: Operator, progress: Progress)
     rows = await store.pending(limits.PENDING_MAILBOXES_MAX)
     waiting += await _drop_pending(store, rows, number, by)
     parked = await _erase_all_parked(store, number, by, act)
+    # From there parts of messages may have gone to wait for the others meanwhile.
+    rows = await store.pending(limits.PENDING_MAILBOXES_MAX)
+    waiting += await _drop_pending(store, rows, number, by)
     standing = [row for row in await store.backlog() if not row.mailbox.parked]
     for done, row in enumerate(standing):
         progress(done, len(standing))
@@ -170,15 +175,17 @@ async def _erase_records(
     store: Store, follower: Follower, row: Backlog, number: Number, by: Operator
 ) -> Erased:
     """Erase what was accepted when a mailbox stood like that, and copies of it."""
-    await follower.follow_mailbox(row)  # or nobody could say what they were
-    erased = await store.erase(
-        row.mailbox, at_ms=by.now_ms, holding=number.holding(), through=row.accepted
-    )
+
+    async def follow() -> None:
+        # As it stands now: what was derived may have been dropped since it stood like that.
+        await follower.follow_mailbox(await standing_now(store, row.mailbox))
+
+    erase = partial(erase_counted, store, row.mailbox, by=by, follow=follow)
+    erased = await erase(row.accepted, holding=number.holding())
     copied: set[int] = set()
     while seqs := await _copied_since(store, row, number, copied):
         copied.update(seqs)
-        await follower.follow_mailbox(await standing_now(store, row.mailbox))
-        more = await store.erase(row.mailbox, at_ms=by.now_ms, seqs=seqs)
+        more = await erase(seqs[-1], seqs=seqs)
         erased = Erased(erased.waiting + more.waiting, erased.left + more.left)
     return erased
 

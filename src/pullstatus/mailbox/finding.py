@@ -170,8 +170,14 @@ async def trace(
 async def _aside(
     store: Store, has: _Has, sdkappid: int | None
 ) -> tuple[list[Awaited], list[tuple[int, Parked]]]:
-    """What is no record yet. Whoever looks for records does so behind this: it may become some."""
-    return await _pending(store, has, sdkappid), await _parked(store, has, sdkappid)
+    """What is no record yet. Whoever looks for records does so behind this: it may become some.
+
+    What is parked may have gone to wait for the others of its message, so that is looked at again.
+    """
+    awaited = await _pending(store, has, sdkappid)
+    parked = await _parked(store, has, sdkappid)
+    later = await _pending(store, has, sdkappid)
+    return [*awaited, *(each for each in later if each not in awaited)], parked
 
 
 async def _pending(store: Store, has: _Has, sdkappid: int | None) -> list[Awaited]:

@@ -358,6 +358,7 @@ class Store(Protocol):
         holding: Sequence[Sequence[bytes]] = (),
         seqs: Collection[int] = (),
         through: int | None = None,
+        counted: bool = False,
     ) -> Erased:
         """Erase entries of a mailbox that are stored now, handed out or not, wherever they lie.
 
@@ -367,6 +368,8 @@ class Store(Protocol):
         by a key or to a reader, comes without it, and a next one is as full as if it had never
         been. A page of which nothing is left comes no more. What waited is counted once everything
         before it has left: as erased where pulls pass it, as expired where it expires with that.
+        With `counted` it ends, and says so, where not all up to `through` is counted in tallies: of
+        what was erased nobody could say what it was.
         Works in small steps, each atomic; one that was cut off is finished by calling this again.
         """
         ...

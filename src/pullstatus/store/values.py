@@ -593,10 +593,15 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """How many entries were erased: those that waited, and those that had left."""
+    """How many entries were erased: those that waited, and those that had left.
+
+    Attributes:
+        not_counted: it was to erase what is counted, and not all of it is, so it has ended.
+    """
 
     waiting: int
     left: int
+    not_counted: bool = False
 
 
 class Backlog(msgspec.Struct, frozen=True):

@@ -468,9 +468,20 @@ async def test_a_damaged_entry_is_set_aside_alone(opener: Opener, file: Path, pl
     assert (await store.pull(pull(STATUSES))).data == entries[0]
 
 
+def cut(_bounds: bytes, body: bytes) -> bytes:
+    return body[:50]
+
+
+def other_that_opens(bounds: bytes, body: bytes) -> bytes:
+    """One bit is another one: nothing of what opens tells."""
+    others = (flipped(body, bit) for bit in range(8 * len(body)))
+    return next(other for other in others if chunk.readable(bounds, other) is not None)
+
+
+@pytest.mark.parametrize("how", [cut, other_that_opens])
 @anyio
 async def test_a_packed_chunk_that_is_damaged_is_set_aside_as_a_whole(
-    opener: Opener, file: Path
+    opener: Opener, file: Path, how: Callable[[bytes, bytes], bytes]
 ) -> None:
     """What comes before and behind it is handed out; it is counted, kept, and the store works on.
 
@@ -482,7 +493,13 @@ async def test_a_packed_chunk_that_is_damaged_is_set_aside_as_a_whole(
     await store.append(append(STATUSES, entries[5:105]))
     await store.append(append(STATUSES, entries[105:]))
     await store.close()
-    damage(file, "UPDATE chunk SET body = CAST(substr(body, 1, 50) AS BLOB) WHERE count = 100")
+    with contextlib.closing(apsw.Connection(str(file))) as connection:
+        packed = "SELECT bounds, body FROM chunk WHERE count = 100"
+        [(bounds, body)] = connection.execute(packed).fetchall()
+    assert isinstance(bounds, bytes)
+    assert isinstance(body, bytes)
+    damaged = how(bounds, body)
+    damage(file, "UPDATE chunk SET body = ? WHERE count = 100", damaged)
     store = await opener()
     kept = entries[:5] + entries[105:]
     assert [entry.data for entry in await entries_of(store, STATUSES)] == kept
@@ -494,7 +511,7 @@ async def test_a_packed_chunk_that_is_damaged_is_set_aside_as_a_whole(
     assert await store.erase(STATUSES, at_ms=NOW_MS, seqs=[5, 106]) == Erased(0, 2)
     lengths = "SELECT length(body) FROM chunk WHERE count = 100 UNION ALL"
     lengths += " SELECT length(body) FROM quarantine"
-    assert connection_of(store).execute(lengths).fetchall() == [(50,), (50,)]
+    assert connection_of(store).execute(lengths).fetchall() == [(len(damaged),)] * 2
     assert await store.erase(STATUSES, at_ms=NOW_MS, holding=[[b"nowhere"]]) == Erased(0, 0)
     assert connection_of(store).execute(lengths).fetchall() == [(0,), (0,)]
     await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -114,6 +115,7 @@ class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
         holding: entries that hold all of one of these go.
         seqs: and those with these numbers.
         through: none of those behind it does; None: it is the tail.
+        counted: nothing does while not all up to `through` is counted.
     """
 
     mailbox: Mailbox
@@ -123,10 +125,17 @@ class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
     holding: tuple[tuple[bytes, ...], ...]
     seqs: frozenset[int]
     through: int | None = None
+    counted: bool = False
+
+
+NOT_COUNTED: Final = -1
 
 
 class ErasedStep(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """What a step has erased, and from which entry on the next one goes on; 0: it was the last."""
+    """What a step has erased, and from which entry on the next one goes on.
+
+    0: it was the last. `NOT_COUNTED`: it was to erase what is counted, and not all of it is.
+    """
 
     waiting: int
     left: int

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from pullstatus.store.gathering.operations import (
+    NOT_COUNTED,
     Changes,
     Erase,
     Forget,
@@ -149,6 +150,7 @@ class GatheredStore(ABC):
         holding: Sequence[Sequence[bytes]] = (),
         seqs: Collection[int] = (),
         through: int | None = None,
+        counted: bool = False,
     ) -> Erased:
         """See `Store.erase`."""
         meant = tuple(map(tuple, holding)), frozenset(seqs)
@@ -158,10 +160,12 @@ class GatheredStore(ABC):
         next_seq = 1 if holding else min(meant[1], default=0)
         while next_seq:
             step = await self._writer.submit(
-                Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant, through)
+                Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant, through, counted)
             )
             waiting += step.waiting
             left += step.left
+            if step.next_seq == NOT_COUNTED:
+                return Erased(waiting, left, not_counted=True)
             if not step.next_seq:
                 break
             next_seq = step.next_seq if step.next_seq <= tail else BEYOND

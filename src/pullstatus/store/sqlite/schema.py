@@ -478,7 +478,7 @@ def migrate(connection: apsw.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have done it while this one waited for the lock.
-        for statements in MIGRATIONS[version(connection) :]:
+        for statements in MIGRATIONS[version(connection) : VERSION]:
             connection.execute(statements)
         connection.pragma("application_id", APPLICATION_ID)
         word = connection.pragma("user_version") & ~FORMAT_MASK

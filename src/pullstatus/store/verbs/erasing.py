@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pullstatus.store import chunk
-from pullstatus.store.gathering.operations import Erase, ErasedStep
+from pullstatus.store.gathering.operations import NOT_COUNTED, Erase, ErasedStep
 from pullstatus.store.values import NO_TICKET, Outcome
 from pullstatus.store.verbs import following, readers
 from pullstatus.store.verbs.head import Head
@@ -25,6 +25,8 @@ def erase(tables: Tables, operation: Erase) -> ErasedStep:
     state = tables.draft(operation.mailbox)
     if state is None:
         return ErasedStep(0, 0, 0)
+    if operation.counted and not _is_counted(tables, state, operation.through):
+        return ErasedStep(0, 0, NOT_COUNTED)
     start = tables.chunk_at(state, operation.first_seq)
     rows = tables.chunk_step(state, start, operation.chunks_max)
     if not rows:
@@ -47,6 +49,12 @@ def erase(tables: Tables, operation: Erase) -> ErasedStep:
     return ErasedStep(waiting, len(seqs) - waiting, last_seq + 1)
 
 
+def _is_counted(tables: Tables, state: State, through: int | None) -> bool:
+    """Whether all that is stored up to there is: what was erased tells nobody what it was."""
+    last_seq = state.tail if through is None else through
+    return max(state.purged, tables.followed(state).tallied) >= last_seq
+
+
 def _erase_in(
     tables: Tables, state: State, row: ChunkRow, operation: Erase, *, aside: bool
 ) -> list[int] | None:
@@ -59,6 +67,10 @@ def _erase_in(
     if first_seq > last:
         return None
     joined = chunk.readable(bounds, body)
+    if joined is not None and chunk.is_packed(bounds):
+        # What opens may still not be what was stored.
+        proves = chunk.checksum(state.key + first_seq, bounds, body) == checksum
+        joined = joined if proves and chunk.entry_count(bounds) == count else None
     if not (operation.seqs or joined is None or holds(operation, joined)):
         return None
 

@@ -92,11 +92,12 @@ def _purge_some(tables: Tables, mailbox: Mailbox, operation: Purge, room: int) -
     # What nobody has followed yet would be missing in the tallies for ever.
     last = state.tail if mailbox.aside else tables.followed(state).through
     through, more = _due(tables, state, operation, room, last)
+    if through > state.purged:
+        readers.keep(tables, state, through)
     if operation.through is not None:
-        tables.remove_aside(state, through)
+        tables.remove_aside(state, through)  # what was just set aside of damaged pages, too
     if through == state.purged:
         return 0, more
-    readers.keep(tables, state, through)
     tables.remove(state, through)
     tables.drop_segments(state, through)
     removed = through - state.purged
