@@ -149,8 +149,9 @@ def test_a_peer_that_goes_is_noticed_behind_a_request_that_it_has_sent(
     """That one is not read before the pull is answered."""
     app = program.spare_app()
     with program.connect() as wire:
-        wire.send(held_request(app, wait_s=LONG_S) + http_request("GET", "/healthz"))
+        wire.send(held_request(app) + http_request("GET", "/healthz"))
         program.until(lambda: program.metrics()[HELD] == 1)
+        gone_s = time.monotonic()
         if how == "reset":
             linger = struct.pack("ii", 1, 0)
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -160,6 +161,7 @@ def test_a_peer_that_goes_is_noticed_behind_a_request_that_it_has_sent(
         else:
             wire.close()  # with its file, or the system keeps it open
         program.until(lambda: program.metrics()[HELD] == 0)
+        assert time.monotonic() - gone_s < 40, "it was noticed when the 50 seconds were over"
     program.feed(app, statuses(1))
     assert program.pull(app).data == statuses(1)
 

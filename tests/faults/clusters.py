@@ -6,7 +6,6 @@ of them may be gone for a while: then clients wait, and nothing is lost.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 import tempfile
@@ -17,7 +16,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from pullstatus.store import init_store
 from pullstatus.store.jetstream import writing
 from tests.faults.clocks import WrongClocks
 from tests.faults.networks import NetworkedCluster
@@ -26,6 +24,7 @@ from tests.faults.replicas import apart
 from tests.faults.small_disks import SmallDisks
 from tests.faults.torment import SILENCE_S, Fault, Run, Stage, kill_a_client, pause_a_client
 from tests.nats_proxy import NatsProxy
+from tests.store.jetstream import real
 from tools.nats import PATIENCE_S, POLL_S, PROGRAM, Cluster, Node
 
 NAME: Final = "store"
@@ -266,7 +265,7 @@ def _on(
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pullstatus-nodes-")))
     cluster = stack.enter_context(make(folder))
     url = cluster.url(NAME)
-    asyncio.run(init_store(url, partitions=PARTITIONS))
+    real.make_store(url, PARTITIONS)
     cluster.settle()
     if isinstance(cluster, PoweredCluster):
         cluster.sync()

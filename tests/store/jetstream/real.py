@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store import init_store
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import parse_url
@@ -24,11 +24,24 @@ PARTITIONS: Final = 1
 _numbers = itertools.count()
 
 
+def make_store(url: str, partitions: int) -> None:
+    """Make a store on nodes that may yet be too busy to say what they are."""
+    by_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            asyncio.run(init_store(url, partitions=partitions))
+        except StoreRefused as error:
+            if "does not answer" not in str(error) or time.monotonic() >= by_s:
+                raise
+        else:
+            return
+
+
 @contextlib.contextmanager
 def place(_folder: Path, partitions: int = PARTITIONS) -> Iterator[str]:
     """The URL of a new store, on the nodes that all tests share."""
     url = tested.cluster().url(f"t{os.getpid()}_{next(_numbers)}")
-    asyncio.run(init_store(url, partitions=partitions))
+    make_store(url, partitions)
     try:
         yield url
     finally:

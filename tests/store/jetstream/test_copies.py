@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullstatus.store import init_store, open_store
+from pullstatus.store import open_store
 from pullstatus.store.jetstream import watchdog
 from pullstatus.store.jetstream.copies import Held, Short, short
 from pullstatus.store.jetstream.holdings import copies
@@ -121,7 +121,7 @@ def test_a_server_that_starts_is_not_misled_by_a_leader_that_has_lost_messages(
     monkeypatch.setattr(watchdog, "AGAIN_S", 5.0)
     with Cluster() as cluster:
         url = cluster.url("mailboxes")
-        asyncio.run(init_store(url, partitions=1))
+        real.make_store(url, 1)
         cluster.settle()
         stream = "mailboxes_0"
         asyncio.run(sent(url, range(BATCHES)))

@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from pullstatus.errors import InvalidSetting, StoreRefused, StoreUnavailable
-from pullstatus.store import audit_store, init_store, open_store
+from pullstatus.store import audit_store, open_store
 from pullstatus.store.jetstream import api, links
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.links import Links
@@ -27,6 +27,7 @@ from pullstatus.store.jetstream.location import Address, Login, parse_url
 from pullstatus.store.jetstream.opening import opened
 from tests.harness import ROOT
 from tests.store.build import STATUSES, append, pull, records, repeat_key
+from tests.store.jetstream import real
 from tests.store.jetstream.conftest import until
 from tools.nats import Cluster
 
@@ -169,7 +170,7 @@ def test_an_account_as_the_documents_have_it_is_enough(monkeypatch: pytest.Monke
     with Cluster(server={"accounts": block}) as nodes:
         url = nodes.url("mailboxes")
         monkeypatch.setenv("PULLSTATUS_NATS_USER", "operator")
-        asyncio.run(init_store(url, partitions=1))
+        real.make_store(url, 1)
         monkeypatch.setenv("PULLSTATUS_NATS_USER", "pullstatus")
         asyncio.run(use(url))
         with opened(parse_url(url)) as (bus, layout, _):
