@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream import nodes
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
-from pullstatus.store.jetstream.nodes import Node, begins, check_way, judge
+from pullstatus.store.jetstream.nodes import START_LOOKS, Node, begins, check_way, judge, look
 from tests.store.engines import cluster
 from tests.store.jetstream.conftest import STREAM, until
 from tools.nats import Cluster
@@ -52,6 +53,26 @@ def test_more_may_be_away_later_but_not_at_the_start() -> None:
     for answers in ([None, None, GOOD[2]], [None] * 3):
         with pytest.raises(StoreRefused, match=r"b:8222.* does not answer: more than half"):
             judge(LOCATION, answers, start=True)
+
+
+def test_a_node_that_is_too_busy_is_asked_again_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    def page(*_: object) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked < START_LOOKS:
+            raise TimeoutError
+        return msgspec.json.encode(GOOD[0])
+
+    monkeypatch.setattr(nodes, "page", page)
+    [address, *_] = LOCATION.monitors
+    assert look(address, START_LOOKS) == GOOD[0]
+    asked = 0
+    assert look(address) is None
+    assert asked == 1
 
 
 @pytest.mark.parametrize("version", ["2.14.6", "2.14.10", "2.15.0-RC.1", "3.0.0"])

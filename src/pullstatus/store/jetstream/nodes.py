@@ -20,6 +20,7 @@ from pullstatus.store.jetstream.location import Address, Location, Login
 from pullstatus.store.jetstream.wire import Space
 
 LOOK_S: Final = 3.0
+START_LOOKS: Final = 3  # at a node that is too busy to say what it is
 ANSWER_BYTES_MAX: Final = 1 << 20
 VERSION_MIN: Final = (2, 14, 6)
 """What comes before did not sync a block that it had compacted, whatever its settings say."""
@@ -98,22 +99,28 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
         StoreRefused: one is not safe, or not enough is known.
     """
     check_way(location, login)
+    looks = START_LOOKS if start else 1
     told = await asyncio.gather(
-        *[asyncio.to_thread(look, address) for address in location.monitors]
+        *[asyncio.to_thread(look, address, looks) for address in location.monitors]
     )
     answers = [None if node is None or begins(location, node) else node for node in told]
     warnings = judge(location, answers, start=start)
     return Proof(None not in answers, warnings, _least_space(answers))
 
 
-def look(address: Address) -> Node | None:
+def look(address: Address, looks: int = 1) -> Node | None:
     """Ask one node; None: it does not answer.
+
+    Args:
+        looks: how often at most, where it does not answer in time.
 
     Raises:
         StoreRefused: what answers is no node.
     """
     try:
         return _NODE.decode(page(address, "/varz"))
+    except TimeoutError:
+        return look(address, looks - 1) if looks > 1 else None
     except OSError:
         return None
     except (http.client.HTTPException, msgspec.DecodeError):
