@@ -45,9 +45,7 @@ class Example(NamedTuple):
 
 def in_pages(folder: Path) -> list[str]:
     pages = [json.loads(file.read_bytes()) for file in sorted(folder.glob("pages/*.json"))]
-    # Stored as the answer came, or its data alone.
-    data = [page["data"] if isinstance(page, dict) else page for page in pages]
-    return [record["sid"] for page in data for record in page]
+    return [record["sid"] for page in pages for record in page["data"]]
 
 
 def in_table(name: str) -> Callable[[Path], list[str]]:

@@ -364,7 +364,7 @@ def test_a_worker_that_cannot_open_what_the_others_have_open_does_not_serve(
 
 
 def test_a_worker_of_another_version_than_its_server_does_not_serve(tmp_path: Path) -> None:
-    """As where a new one has been installed, and the server is yet to be started anew."""
+    """As where another one is installed by now, and the server is yet to be started anew."""
     other = with_values({"server.workers.fleet.VERSION": "0.0.7"})
     program = Program(tmp_path, "--workers", str(WORKERS), command=other)
     with pytest.raises(AssertionError), program:

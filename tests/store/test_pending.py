@@ -454,6 +454,29 @@ async def test_parts_that_are_no_longer_parked_are_found(store: Store) -> None:
     assert [each.mailbox for each in found.pending] == [pending_mailbox(NUMBER)] * 2
 
 
+async def test_what_gets_its_name_as_it_is_looked_for_is_found_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(store, NUMBER)
+    names = NamesInMemory()
+    hers = receipt("a")
+    hers = msgspec.structs.replace(
+        hers, report=msgspec.structs.replace(hers.report, number=HERS, raw=HERS.encode())
+    )
+    await come(store, hers)
+    in_turn = parking.in_turn
+
+    async def late(*given: object) -> AsyncIterator[tuple[int, Backlog]]:
+        names.register(NUMBER, Registered("sid", ("a", "b")))  # whose other part is to come
+        await Pending(store, names, new_ticket).release(NOW_MS)
+        async for each in in_turn(*given):  # type: ignore[arg-type]
+            yield each
+
+    monkeypatch.setattr(parking, "in_turn", late)
+    found = await finding.by_number(store, f"+86{HERS}", by=BY)
+    assert [each.mailbox for each in found.pending] == [pending_mailbox(NUMBER)]
+
+
 @pytest.mark.usefixtures("looked_at")
 async def test_parts_that_are_no_longer_parked_are_erased_before_they_are_a_record(
     store: Store, monkeypatch: pytest.MonkeyPatch

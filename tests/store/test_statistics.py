@@ -115,9 +115,9 @@ async def test_what_is_erased_while_all_is_counted_anew_is_counted_as_it_was(
 ) -> None:
     """What was dropped, as `reindex` does, is counted before anything of it is erased."""
     monkeypatch.setattr("pullstatus.store.gathering.store.STEP_CHUNKS", 1)
-    for number in (1, 1, 2):
-        await store.append(append(STATUSES, encoded(status(number))))
-    assert await count(store) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
+    for number, at_ms in ((1, NOW_MS - HOUR_MS), (1, NOW_MS), (2, NOW_MS)):
+        await store.append(append(STATUSES, encoded(status(number)), at_ms))
+    assert await count(store, HOUR - 1) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
     await Follower(store, lambda size: "5a" * size).follow(SDKAPPID)
     act = Operator("me", NOW_MS, lambda size: "5a" * size)
     submit = store._writer.submit  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ async def test_what_is_erased_while_all_is_counted_anew_is_counted_as_it_was(
     erased = await erase_number(store, Number("8613800000001", 2), by=act, progress=lambda *_: None)
     assert (erased.waiting, begun > 1) == (2, True)
     await Follower(store, lambda size: "5a" * size).follow(SDKAPPID)
-    assert await count(store) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
+    assert await count(store, HOUR - 1) == Statistics(3, (0, 0, 0, 0, 0), 0, 0)
 
 
 async def test_what_was_a_former_owners_is_not_counted(store: Store) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import traces
 from pullstatus.apps.operator import Operator
-from pullstatus.errors import EntriesLeft, SettingChanged, UnknownApplication
+from pullstatus.errors import EntriesLeft, UnknownApplication
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
@@ -62,7 +62,6 @@ async def erase_application(
     Raises:
         UnknownApplication: nothing was ever accepted for this number.
         EntriesLeft: not all of it is removed.
-        SettingChanged: what is counted of it is made anew again and again meanwhile.
     """
     if not await store.backlog(sdkappid):
         raise UnknownApplication(f"nothing was ever accepted for application {sdkappid}")
@@ -99,7 +98,7 @@ async def erase_counted(
         follow: has all that the mailbox was sent until now counted.
 
     Raises:
-        SettingChanged: what is counted is made anew again and again.
+        EntriesLeft: what is counted is made anew again and again.
     """
     waiting = left = 0
     for _ in range(limits.OVERTAKEN_MAX):
@@ -111,7 +110,7 @@ async def erase_counted(
         left += erased.left
         if not erased.not_counted:
             return ErasedEntries(waiting, left)
-    raise SettingChanged(
+    raise EntriesLeft(
         f"what is counted of {mailbox} is made anew again and again, as by `pullstatus reindex`:"
         " erase again once that has ended"
     )

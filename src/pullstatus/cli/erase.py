@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import click
 import msgspec
@@ -22,6 +24,8 @@ from pullstatus.mailbox import erasing
 from pullstatus.mailbox.erasing import ErasedNumber, Number
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import Store
+
+T = TypeVar("T")
 
 NUMBER_CHARS_MAX = 64
 
@@ -96,10 +100,7 @@ def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool)
             )
         return erased, await leaves_traces(store, store_url)
 
-    try:
-        erased, traces = with_store(store_url, work)
-    except EntriesLeft as error:
-        raise _Left(str(error)) from error
+    erased, traces = _whole(store_url, work)
     _tell({"erased": sdkappid, "waiting": erased.waiting, "removed": erased.removed}, traces=traces)
 
 
@@ -111,8 +112,16 @@ def _erase_number(number: Number, reason: str, store_url: str, *, yes: bool) -> 
             erased = await erasing.erase_number(store, number, by=acting(reason), progress=report)
         return erased, await leaves_traces(store, store_url)
 
-    erased, traces = with_store(store_url, work)
+    erased, traces = _whole(store_url, work)
     _tell(msgspec.structs.asdict(erased), traces=traces)
+
+
+def _whole(store_url: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What an erasure has done; that it has not done all of it is a status of its own."""
+    try:
+        return with_store(store_url, work)
+    except EntriesLeft as error:
+        raise _Left(str(error)) from error
 
 
 def _tell(erased: dict[str, object], *, traces: bool) -> None:

@@ -168,7 +168,7 @@ def pull(
     logging.getLogger("pullstatus").addHandler(logging.NullHandler())  # the watcher tells instead
     service = _Service(url, sdkappid, credentials)
     status = 0
-    opened = _open(to, source, state_path, exact=exact, moved=moved, abandon=abandon)
+    opened = _open(to, source, url, state_path, exact=exact, moved=moved, abandon=abandon)
     with (
         contextlib.closing(opened) as target,
         _shown(to) as watcher,
@@ -271,6 +271,7 @@ def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
 def _open(
     to: str,
     source: Source,
+    url: str,
     state_path: Path | None,
     *,
     exact: bool,
@@ -278,7 +279,7 @@ def _open(
     abandon: bool,
 ) -> Target:
     if to == "-":
-        state_path = state_path or _default_state(source)
+        state_path = state_path or _default_state(source, url)
         return StdoutTarget(source, state_path, moved=moved, abandon=abandon)
     if to.startswith(SQLITE):
         if state_path is not None:
@@ -302,10 +303,15 @@ def _home() -> Path:
         ) from error
 
 
-def _default_state(source: Source) -> Path:
+def _default_state(source: Source, url: str) -> Path:
     base = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
-    place = blake2b(source.url.encode(), digest_size=4).hexdigest()
-    return Path(base) / "pullstatus" / f"{source.sdkappid}-{source.kind.path}-{place}.state"
+
+    def kept(service: str) -> Path:
+        place = blake2b(service.encode(), digest_size=4).hexdigest()
+        return Path(base) / "pullstatus" / f"{source.sdkappid}-{source.kind.path}-{place}.state"
+
+    own, former = kept(source.url), kept(url.rstrip("/"))  # as 0.1.0 named it
+    return former if former.exists() and not own.exists() else own
 
 
 @contextlib.contextmanager

@@ -138,7 +138,8 @@ async def erase_number(
         progress: told how many of the mailboxes are done.
 
     Raises:
-        SettingChanged: what is parked, or what is counted, changed again and again meanwhile.
+        SettingChanged: what is parked changed again and again meanwhile.
+        EntriesLeft: what is counted did.
     """
     async with traces.removing(store, by):
         return await _erase(store, number, by, progress)

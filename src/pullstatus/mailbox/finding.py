@@ -177,7 +177,14 @@ async def _aside(
     awaited = await _pending(store, has, sdkappid)
     parked = await _parked(store, has, sdkappid)
     later = await _pending(store, has, sdkappid)
-    return [*awaited, *(each for each in later if each not in awaited)], parked
+    came = [_as_it_came(each) for each in later]
+    return [*(each for each in awaited if _as_it_came(each) not in came), *later], parked
+
+
+def _as_it_came(awaited: Awaited) -> tuple[object, ...]:
+    """What stays of an item that waits when it gets its name, and goes to whose that is."""
+    item = awaited.item
+    return item.source, item.token, item.at_ms, item.report
 
 
 async def _pending(store: Store, has: _Has, sdkappid: int | None) -> list[Awaited]:

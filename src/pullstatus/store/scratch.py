@@ -30,18 +30,21 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
     """
     if place is not None:
         _remove_left(purpose, place)
-    try:
-        made = tempfile.TemporaryDirectory(
-            prefix=f"pullstatus-{purpose}-", dir=place, ignore_cleanup_errors=True
-        )
-    except OSError as error:
-        raise StoreRefused(
-            f"no temporary folder can be made ({error.strerror}); set TMPDIR to a folder that can"
-            " be written, with some MB of room"
-        ) from error
-    with made as folder, _held(Path(folder)):
-        own = Path(folder, "store")  # a store takes the lock of its own folder
-        own.mkdir()
+    with contextlib.ExitStack() as made:
+        try:
+            folder = made.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix=f"pullstatus-{purpose}-", dir=place, ignore_cleanup_errors=True
+                )
+            )
+            made.enter_context(_held(Path(folder)))
+            own = Path(folder, "store")  # a store takes the lock of its own folder
+            own.mkdir()
+        except OSError as error:
+            raise StoreRefused(
+                f"no temporary folder can be made ({error.strerror}); set TMPDIR to a folder that"
+                " can be written, with some MB of room"
+            ) from error
         yield f"sqlite:///{own}/mailboxes.db?file-system=any&commits=thread"
 
 

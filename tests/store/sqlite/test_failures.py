@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from pullstatus.mailbox.following import Follower
 from pullstatus.store import (
     Append,
     Change,
@@ -34,6 +36,7 @@ from pullstatus.store import (
     Page,
     Pull,
     PutAside,
+    Reader,
     Store,
     audit_store,
     chunk,
@@ -466,6 +469,27 @@ async def test_a_damaged_entry_is_set_aside_alone(opener: Opener, file: Path, pl
     assert (row.accepted, row.handed_out, row.quarantined, row.waiting) == (5, 4, 1, 0)
     await store.append(append(STATUSES, entries[:1]))
     assert (await store.pull(pull(STATUSES))).data == entries[0]
+
+
+@anyio
+async def test_what_an_erasure_sets_aside_of_a_damaged_page_goes_with_it(
+    opener: Opener, file: Path
+) -> None:
+    """A page in a hand goes as a whole, and so does what was set aside of its chunks."""
+    store = await opener()
+    entries = records(12)
+    for part in (entries[:10], entries[10:]):
+        await store.append(append(STATUSES, part))
+    await store.pull(pull(STATUSES, 5))
+    await store.pull(Pull(STATUSES, 7, NOW_MS, reader=Reader("r", None)))
+    await Follower(store, secrets.token_hex).follow(STATUSES.sdkappid)
+    await store.close()
+    damage(file, "UPDATE chunk SET body = zeroblob(length(body)) WHERE count = 2")
+    store = await opener()
+    await store.remove(STATUSES, 10)
+    left = "SELECT count(*) FROM chunk UNION ALL SELECT count(*) FROM quarantine"
+    assert connection_of(store).execute(left).fetchall() == [(0,), (0,)]
+    await store.close()
 
 
 def cut(_bounds: bytes, body: bytes) -> bytes:

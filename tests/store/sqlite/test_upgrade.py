@@ -69,7 +69,8 @@ async def opened(url: str) -> None:
 def test_command_does_not_change_the_format_under_a_running_server(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     url = old_store(path)
-    with ServerLock(path), pytest.raises(StoreRefused, match=r"already serves .* restart it"):
+    fixes = r"already serves .*wait until it answers .*restart it"
+    with ServerLock(path), pytest.raises(StoreRefused, match=fixes):
         asyncio.run(opened(url))
     asyncio.run(opened(url))
     with apsw.Connection(str(path)) as connection:

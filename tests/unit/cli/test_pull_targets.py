@@ -25,6 +25,7 @@ import msgspec
 import pytest
 
 from pullstatus import AnswerLost, Client, NotConnected, Page, ReaderUnsupported, mounts
+from pullstatus.cli.pull import _default_state
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.outage import OnRetry
@@ -421,6 +422,23 @@ def test_state_of_the_version_before_is_gone_on_with(consumer: Make, form: str) 
             rows = connection.execute("SELECT url FROM pullstatus_pull").fetchall()
         connection.close()
         assert rows == [(SOURCE.url,)]
+
+
+def test_state_that_0_1_0_kept_for_standard_output_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was named by the address as it was given."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    url = "http://127.0.0.1:8080/"
+    source = Source(service_name(url), 1400006666, Kind.REPLY)
+    own = _default_state(source, url)
+    former = own.with_name("1400006666-replies-1842f31c.state")
+    assert (own.parent, own == former) == (tmp_path / "pullstatus", False)
+    own.parent.mkdir()
+    former.touch()
+    assert _default_state(source, url) == former
+    own.touch()
+    assert _default_state(source, url) == own
 
 
 @by_reader

@@ -219,7 +219,7 @@ def test_batch_that_the_service_has_forgotten_is_asked_about(
 def test_batch_that_went_by_another_token_is_asked_about(pushing: Pushing, way: InDoubt) -> None:
     """The service knows a batch again by the token's name, too: it might be stored twice."""
     pushing.run(lines(*range(8)), cut_after=1)
-    with pytest.raises(StoreRefused, match=r"lines 4 to 6.*another one.*--in-doubt"):
+    with pytest.raises(StoreRefused, match=r"lines 4 to 6.*another token.*--in-doubt"):
         pushing.run(token="the next")
     assert pushing.sent == []
     assert pushing.run(token="the next", in_doubt=way, cut_after=0) == (

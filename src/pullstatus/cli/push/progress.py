@@ -50,7 +50,8 @@ _FORGOTTEN: Final = (
 )
 _FOR_HOURS: Final = f"for {limits.INGEST_REPEAT_S // 3600} hours only"
 _FROM_ANOTHER: Final = (
-    "only from the token that it came by, which was another one: give that if it is still good"
+    "only by a token of the name that it came by, and this is another token: give that one if it is"
+    " still good"
 )
 
 

@@ -22,8 +22,8 @@ from pullstatus.store.sqlite.states import States
 from pullstatus.store.sqlite.typed import prove_rows
 
 _RESTART: Final = (
-    "it is of an older version, whose format this one does not change under it: restart it, and"
-    " then try again"
+    "it has not brought that to the format of this version: wait until it answers if it has just"
+    " been started, or restart it if it began before this version was installed"
 )
 
 
