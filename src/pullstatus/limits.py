@@ -335,9 +335,9 @@ READER_CHARS_MAX: Final = 64
 """Characters of a reader's name: room for a host's and a program's."""
 
 READERS_MAX: Final = 64
-"""Readers of one mailbox that the store remembers: each costs a page at most, and beyond them the
-one that came longest ago and holds no page is forgotten. More consumers of one mailbox than that
-share names."""
+"""Readers of one mailbox that the store remembers: each costs a page at most. Beyond them, of those
+that hold no page, the one is forgotten that got or acknowledged one longest ago. More consumers of
+one mailbox than that share names."""
 
 # --- retention ------------------------------------------------------------------------------------
 

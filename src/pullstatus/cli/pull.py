@@ -188,6 +188,7 @@ def pull(
         )
         try:
             pull_into(job, time.sleep)
+            watcher.end()
         except InvalidArgument:  # of the environment, since all others were checked above
             raise
         except ClientError as error:
@@ -195,8 +196,6 @@ def pull(
             status = _exit_status(error, keyed=service.keyed)
         except _Stopped:
             status = 0 if follow else 130
-        else:
-            watcher.end()
     sys.exit(status)
 
 
