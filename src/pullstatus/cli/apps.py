@@ -59,7 +59,7 @@ def _read_appkey(context: click.Context, _parameter: click.Parameter, file: Path
 switch = click.Choice(["on", "off"])
 name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")
 
-AGES = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1), ("s", 0.1))
+AGES = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 ORDERS: dict[str, Callable[[Standing], object]] = {
     "number": lambda standing: standing.application.sdkappid,
     "name": lambda standing: (not standing.application.name, standing.application.name.casefold()),
@@ -139,7 +139,7 @@ def _age(at_ms: int | None, now_ms: int) -> str | None:
     if at_ms is None:
         return None
     age_s = max(0, now_ms - at_ms) // 1000
-    unit, seconds = next(pair for pair in AGES if age_s >= pair[1])
+    unit, seconds = next((pair for pair in AGES if age_s >= pair[1]), AGES[-1])
     return f"{age_s // seconds}{unit}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import click
 import msgspec
@@ -313,6 +314,7 @@ def redeliver(
 
     interactive = sys.stdout.isatty() and not as_json
     shown = dry_run or interactive
+    looking = partial(acting, reason or "")
 
     async def find(store: Store) -> tuple[str, list[Traced], int, int | None]:
         how, seen = await look(store)
@@ -324,11 +326,13 @@ def redeliver(
         if pull_id is not None:
             return f"pull {pull_id}", _untraced(await search.by_pull(store, pull_id))
         if sid is not None and shown:  # somebody reads them, which goes on record
-            return "sid", (await finding.by_sid(store, sid, sdkappid, by=acting())).records
+            seen = await finding.by_sid(store, sid, sdkappid, by=looking())
+            return "sid", seen.records
         if sid is not None:
             return "sid", _untraced(await search.by_sid(store, sid, sdkappid))
         if number is not None and shown:
-            return "number", (await finding.by_number(store, number, sdkappid, by=acting())).records
+            seen = await finding.by_number(store, number, sdkappid, by=looking())
+            return "number", seen.records
         if number is not None:
             return "number", _untraced(await search.by_number(store, number, sdkappid))
         assert from_ms is not None

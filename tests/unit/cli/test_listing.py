@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pullstatus.apps import Application, LiveApplication
 from pullstatus.apps.values import application_setting
 from pullstatus.cli import main
+from pullstatus.cli.apps import _age
 from pullstatus.mailbox import parking
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.request import Request
@@ -27,6 +28,14 @@ from tests.harness import status
 
 NUMBERS = (1_400_000_001, 1_400_000_002)
 NOW_MS = 1_767_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("ago_ms", "told"),
+    [(-5000, "0s"), (0, "0s"), (999, "0s"), (1000, "1s"), (59_999, "59s"), (60_000, "1m")],
+)
+def test_an_age_is_told_from_the_first_moment_on(ago_ms: int, told: str) -> None:
+    assert _age(NOW_MS - ago_ms, NOW_MS) == told
 
 
 def on_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
