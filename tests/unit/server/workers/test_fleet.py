@@ -258,7 +258,7 @@ def test_a_worker_that_hangs_at_its_start_is_ended_and_told_of() -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(process.pid, 0)
 
-    command = ("/bin/sleep", "1000")
+    command = ("/bin/sh", "-c", "exec sleep 1000")
     with Started(command, count=1) as started, structlog.testing.capture_logs() as logged:
         asyncio.run(play(started))
     assert [line["event"] for line in logged] == ["worker hangs"]
