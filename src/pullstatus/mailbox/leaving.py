@@ -21,7 +21,7 @@ from pullstatus.mailbox.pending import (
 )
 from pullstatus.mailbox.room import HandedOver
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.joining import Piece, join, sorted_out
+from pullstatus.receipts.joining import Piece, is_whole, join, sorted_out
 from pullstatus.receipts.reports import Report, receipts_of
 from pullstatus.records import Kind
 from pullstatus.store import Append, Outcome, Park, Store
@@ -77,13 +77,13 @@ def ready(
     for message in sorted_out(pieces):
         some = [of[each.seq] for each in message]
         first = next((item for item in some if item.name is not None), some[0])
-        joined = join(message)
         due_ms = min(overdue_ms(item, limits.PENDING_PARTS_S) for item in some)
-        if joined.whole:
+        whole = is_whole(message)
+        if whole:
             due_ms = overdue_ms(first, limits.PENDING_NAME_S) if is_nameless(first) else 0
         if due_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
-            found.append(Ready(seqs, first, joined.report, tuple(some), joined.whole))
+            found.append(Ready(seqs, first, join(message).report, tuple(some), whole))
         else:
             next_ms.append(due_ms)
     return sorted(found, key=lambda each: each.seqs[-1]), min(next_ms, default=None)

@@ -55,6 +55,11 @@ class Joined(msgspec.Struct, frozen=True):
     whole: bool
 
 
+def is_whole(pieces: Sequence[Piece]) -> bool:
+    """Whether some parts of a message, at least one, are all of it."""
+    return len({piece.number for piece in pieces}) == pieces[0].parts
+
+
 def join(pieces: Sequence[Piece]) -> Joined:
     """One report of some parts of a message, in the order they came; at least one.
 
@@ -64,7 +69,6 @@ def join(pieces: Sequence[Piece]) -> Joined:
     by_number: dict[int, Report] = {}
     for piece in pieces:
         by_number.setdefault(piece.number, piece.report)
-    whole = len(by_number) == count
     parts = [by_number[number] for number in sorted(by_number)]
     raw = b",".join([beside(part.raw, part.query) for part in parts])
     if pieces[0].report.kind is Kind.REPLY:
@@ -75,7 +79,7 @@ def join(pieces: Sequence[Piece]) -> Joined:
     said = msgspec.structs.replace(
         stands, part=None, raw=raw, index=None, data=b"", coding="", query=b""
     )
-    return Joined(said, whole)
+    return Joined(said, is_whole(pieces))
 
 
 def sorted_out(pieces: Iterable[Piece]) -> list[list[Piece]]:
@@ -86,24 +90,61 @@ def sorted_out(pieces: Iterable[Piece]) -> list[list[Piece]]:
     older one lost a part on its way.
     """
     messages: list[list[Piece]] = []
-    of: dict[tuple[str, ...], list[list[Piece]]] = {}
+    of: dict[tuple[str, ...], _Messages] = {}
     for piece in pieces:
-        known = of.setdefault(piece.key, [])
-        mine = next((each for each in reversed(known) if _takes(each, piece)), None)
-        if mine is None:
-            mine = []
-            known.append(mine)
+        # A carrier may say of one part first this and then that: both are of one message.
+        text = "" if piece.report.kind is Kind.DELIVERY_STATUS else piece.report.text
+        mine = of.setdefault(piece.key, _Messages()).taking(piece.number, text)
+        if not mine:
             messages.append(mine)
         mine.append(piece)
     return messages
 
 
-def _takes(message: Sequence[Piece], piece: Piece) -> bool:
-    same = [each.report for each in message if each.number == piece.number]
-    # A carrier may say of one part first this and then that: both are of one message.
-    return piece.report.kind is Kind.DELIVERY_STATUS or all(
-        each.text == piece.report.text for each in same
-    )
+class _Messages:
+    """Those of one key, in the order they began: whoever can send SMS can begin any number."""
+
+    def __init__(self) -> None:
+        self._pieces: list[list[Piece]] = []
+        self._having: dict[tuple[int, str], int] = {}  # by number and text, the newest
+        self._lacking: dict[int, _Lacking] = {}  # by number
+
+    def taking(self, number: int, text: str) -> list[Piece]:
+        """The newest that has this text under this number, or lacks it; else one that begins."""
+        lacking = self._lacking.setdefault(number, _Lacking())
+        having = self._having.get((number, text), -1)
+        if having > lacking.newest(len(self._pieces)):
+            return self._pieces[having]
+        taken = lacking.take()
+        if taken == len(self._pieces):
+            self._pieces.append([])
+        self._having[number, text] = taken
+        return self._pieces[taken]
+
+
+class _Lacking:
+    """Which messages of a key lack a number: a stack, since it is the newest that gets it."""
+
+    def __init__(self) -> None:
+        self._runs: list[range] = []
+        self._seen = 0  # messages
+
+    def newest(self, count: int) -> int:
+        """Of so many as there are now; -1: none."""
+        if self._seen < count:  # what has begun since then lacks it
+            self._runs.append(range(self._seen, count))
+            self._seen = count
+        return self._runs[-1][-1] if self._runs else -1
+
+    def take(self) -> int:
+        """The newest, which lacks it no more; if none does, one that begins with it."""
+        if not self._runs:
+            self._seen += 1
+            return self._seen - 1
+        run = self._runs.pop()
+        if len(run) > 1:
+            self._runs.append(run[:-1])
+        return run[-1]
 
 
 def _text(by_number: dict[int, Report], count: int) -> str:

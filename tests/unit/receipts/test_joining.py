@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullstatus import limits
 from pullstatus.receipts.joining import MISSING, UNKNOWN, Piece, join, sorted_out
 from pullstatus.receipts.reports import Report, State
 from pullstatus.records import Kind
@@ -126,3 +130,66 @@ def test_each_piece_is_of_one_message(story: list[tuple[str, int, str]]) -> None
     for message in messages:
         assert len({piece.key for piece in message}) == 1
         assert [piece.seq for piece in message] == sorted(piece.seq for piece in message)
+
+
+def one_by_one(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """The same by its words: each message is looked at, from the newest on."""
+    messages: list[list[Piece]] = []
+    for piece in pieces:
+        for message in reversed(messages):
+            same = [each for each in message if each.number == piece.number]
+            if message[0].key == piece.key and all(
+                each.report.text == piece.report.text for each in same
+            ):
+                message.append(piece)
+                break
+        else:
+            messages.append([piece])
+    return messages
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("aab"), st.integers(1, PARTS), st.sampled_from("uvwxyz")))
+)
+def test_a_piece_is_of_the_newest_message_that_can_have_it(
+    story: list[tuple[str, int, str]],
+) -> None:
+    pieces = [text(number, said, key, seq) for seq, (key, number, said) in enumerate(story)]
+    assert sorted_out(pieces) == one_by_one(pieces)
+
+
+LOOKS: list[str] = []
+
+
+class Watched(Piece):
+    """A piece that tells how often it is looked at."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> object:
+        LOOKS.append(name)
+        return super().__getattribute__(name)
+
+
+MANY = limits.PENDING_ITEMS_MAX
+FLOODS = {
+    "first parts that differ": ([text(1, f"{at}") for at in range(MANY)], MANY),
+    "first parts that differ, and then others": (
+        [text(1 + at // (MANY // 4), f"{at}") for at in range(MANY)],
+        MANY // 4,
+    ),
+    "one part": ([text(1)] * MANY, 1),
+    "receipts of one message": ([receipt(1 + at % PARTS) for at in range(MANY)], 1),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_no_flood_of_one_reference_takes_the_square_of_its_pieces(name: str) -> None:
+    """Whoever can send SMS can send it, and everybody waits for it."""
+    pieces, messages = FLOODS[name]
+    watched = [Watched(*piece) for piece in pieces]
+    LOOKS.clear()
+    found = sorted_out(watched)
+    count = len(LOOKS)
+    assert count <= 10 * MANY
+    assert len(found) == messages
