@@ -299,7 +299,8 @@ SOURCES_MAX: Final = 64
 """Sources that operators have added. Each server has all of them read: some 10 kB a source."""
 
 SOURCE_FIELDS_MAX: Final = 256
-"""Fields of a query or a form that are looked at. Gateways send some 20."""
+"""Fields of a query or a form that are looked at. Gateways send some 20. A request that must
+be signed is refused with more of them, and so it is with more members of JSON that are signed."""
 
 PENDING_NAME_S: Final = 10
 """Seconds for which a receipt waits for its send to be registered: the receipt may overtake it, but

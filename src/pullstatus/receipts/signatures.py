@@ -39,6 +39,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
+from pullstatus import limits
+
 __all__ = ["SCHEMES", "Signed", "fault", "fault_of_reply", "sign", "signs_requests"]
 
 
@@ -96,7 +98,12 @@ _Check: TypeAlias = Callable[[_T, bytes], str | None]
 _Sign: TypeAlias = Callable[[Signed, bytes, int, str], Signed]
 _Parameters: TypeAlias = list[tuple[str, str]]
 
+_FEW: Final = f"at most {limits.SOURCE_FIELDS_MAX} fields, to be signed"
 _UNFIT: Final = "must be made with this token's signature key, over the public URL and all of it"
+
+
+class _Unprovable(ValueError):
+    """What no signature is proven of; it says why, for people."""
 
 
 def _verdict(check: _Check[_T] | None, what: _T, key: str) -> str | None:
@@ -104,6 +111,8 @@ def _verdict(check: _Check[_T] | None, what: _T, key: str) -> str | None:
         return _UNFIT
     try:
         return check(what, key.encode())
+    except _Unprovable as error:
+        return str(error)
     except (ValueError, msgspec.DecodeError, RecursionError):
         return "must be signed, and be what the signature is of"
 
@@ -310,7 +319,10 @@ def _huawei(signed: Signed, key: bytes) -> str | None:
     given = _HUAWEI.fullmatch(signed.headers.get("authorization", ""))
     if given is None or "x-sdk-date" not in signed.headers:
         return "Authorization must hold SDK-HMAC-SHA256 and a signature, and X-Sdk-Date be there"
-    made = _huawei_made(signed, given[2].lower().split(";"), key)
+    names = given[2].lower().split(";")
+    if len(names) != len(set(names)):  # else a few names would make a text of megabytes
+        return "SignedHeaders must name each header once"
+    made = _huawei_made(signed, names, key)
     return None if _same(made, given[3].lower()) else _UNFIT
 
 
@@ -386,6 +398,8 @@ def _is_form(signed: Signed) -> bool:
 
 
 def _pairs(data: bytes) -> _Parameters:
+    if data.count(b"&") >= limits.SOURCE_FIELDS_MAX:
+        raise _Unprovable(f"a query or a form must have {_FEW}")  # no more are read
     return parse_qsl(data.decode(), keep_blank_values=True, errors="strict")
 
 
@@ -393,8 +407,11 @@ def _members(data: bytes) -> dict[str, str]:
     """The members of a JSON object in letters, as who signs writes them; none of no body."""
     if not data:
         return {}
+    told = _object(data)
+    if len(told) > limits.SOURCE_FIELDS_MAX:
+        raise _Unprovable(f"an object of JSON must have {_FEW}")
     members = {}
-    for name, value in _object(data).items():
+    for name, value in told.items():
         if value is not None:
             members[name] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return members

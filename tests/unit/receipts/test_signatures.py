@@ -11,13 +11,16 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from urllib.parse import quote_plus, unquote_to_bytes
+from unittest import mock
+from urllib.parse import quote_plus, unquote_to_bytes, urlencode
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullstatus import limits
+from pullstatus.receipts import signatures
 from pullstatus.receipts.signatures import (
     SCHEMES,
     Signed,
@@ -276,6 +279,48 @@ def test_a_body_that_huawei_says_it_did_not_sign_is_refused() -> None:
     headers = {**plain.headers, "x-sdk-content-sha256": "UNSIGNED-PAYLOAD", "authorization": told}
     signed = msgspec.structs.replace(plain, headers=headers)
     assert fault("huawei", signed, HUAWEI_KEY) is not None
+
+
+def test_a_header_that_huawei_names_again_is_refused() -> None:
+    """Else a few names of a long one would make a text of megabytes."""
+    told = f"SDK-HMAC-SHA256 Access=a, SignedHeaders={'a;A;' * 1_800}, Signature=b"
+    headers = {"a": "a" * 7_000, "x-sdk-date": "20251128T090000Z", "authorization": told}
+    with mock.patch.object(signatures, "_huawei_made", side_effect=AssertionError):
+        wrong = fault("huawei", post("huawei", b"", headers), HUAWEI_KEY)
+    assert wrong == "SignedHeaders must name each header once"
+
+
+FIELDS = limits.SOURCE_FIELDS_MAX
+PARAMETERS = {f"a{number}": "b" for number in range(FIELDS)}
+MORE = {**PARAMETERS, "more": "b"}
+
+
+@pytest.mark.parametrize("scheme", ["twilio", "plivo"])
+def test_of_a_form_with_more_fields_than_are_read_nothing_is_proven(scheme: str) -> None:
+    many = post(scheme, urlencode(PARAMETERS), FORM)
+    good = sign(scheme, many, "key", now_s=1_764_320_460, nonce="n1")
+    assert fault(scheme, good, "key") is None
+    more = msgspec.structs.replace(good, body=urlencode(MORE).encode())
+    assert "at most 256 fields" in (fault(scheme, more, "key") or "")
+
+
+@pytest.mark.parametrize("kind", [FORM, JSON])
+def test_of_more_parameters_than_are_read_no_sig_of_vonage_is_proven(
+    kind: Mapping[str, str],
+) -> None:
+    def signed(parameters: Mapping[str, str]) -> Signed:
+        text = "".join(f"&{name}={value}" for name, value in sorted(parameters.items()))
+        told = {**parameters, "sig": hmac.new(b"key", text.encode(), hashlib.sha256).hexdigest()}
+        return post("vonage", urlencode(told) if kind is FORM else msgspec.json.encode(told), kind)
+
+    few = dict([*PARAMETERS.items()][1:])
+    assert fault("vonage", signed(few), "key") is None
+    assert "at most 256 fields" in (fault("vonage", signed(PARAMETERS), "key") or "")
+
+
+def test_a_reply_of_yunpian_with_more_members_than_are_read_is_refused() -> None:
+    wrong = fault_of_reply("yunpian", msgspec.json.encode(MORE), YUNPIAN_KEY)
+    assert "at most 256 fields" in (wrong or "")
 
 
 MADE = {

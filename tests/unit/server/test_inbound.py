@@ -12,12 +12,14 @@ import pytest
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, Token, token_digest
 from pullstatus.apps.routing import Action, Rule, Rules
+from pullstatus.apps.values import SignatureKey
 from pullstatus.cli.recorded import parse
 from pullstatus.cli.source import outcome
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
+from pullstatus.server import inbound
 from pullstatus.server.figures import ITEMS
 from pullstatus.server.inbound import InboundDoor
 from pullstatus.store import Append, Aside, Gone, Noted, Park, PutAside
@@ -128,6 +130,39 @@ def test_token_that_ends_while_its_body_comes_gets_nothing_in(
     problem(answer, 401)
     assert not made.store.appended
     assert not made.store.parked
+
+
+@pytest.mark.parametrize("becomes", ["the same", "another key", "the key"])
+def test_what_is_signed_wrongly_is_proven_again_only_where_the_token_is_another(
+    becomes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proof holds up everybody else, and who knows no key can have one made."""
+    made = served()
+    keys = {"the same": "wrong", "another key": "wrong too", "the key": "key"}
+    signed = msgspec.structs.replace(TOKEN, signature=SignatureKey("1", "wrong"))
+    made.registry.tokens[TOKEN.digest] = signed
+    proofs: list[str] = []
+
+    async def look(*_: object, patiently: bool = False) -> None:
+        signature = SignatureKey("1", keys[becomes])
+        made.registry.tokens[TOKEN.digest] = msgspec.structs.replace(TOKEN, signature=signature)
+
+    def signature_key(token: Token) -> str | None:
+        return None if token.signature is None else token.signature.key
+
+    def unproven(*asked: Any) -> str | None:  # noqa: ANN401 - as they are
+        proofs.append(asked[3])
+        return None if asked[3] == "key" else "not with this key"
+
+    vars(made.registry).update(look=look, signature_key=signature_key)
+    monkeypatch.setattr(inbound, "unproven", unproven)
+    answer, _ = run(made.post(f"/in/{SECRET}/sinch", {}))
+    assert proofs == list(dict.fromkeys(["wrong", keys[becomes]]))
+    if becomes == "the key":
+        assert answer is not None
+        assert answer.http_status == 200
+    else:
+        assert problem(answer, 401)["detail"] == "not with this key"
 
 
 def test_method_that_no_sender_uses_is_told_which_there_are() -> None:
