@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pullstatus.cli import main
 from pullstatus.cli.scrape import Figures
-from pullstatus.cli.status.screen import Sample, age, picture, status
+from pullstatus.cli.status.screen import Sample, Status, age, picture, status
 from tests.harness import COMMAND, PATIENCE_S, App, Program, statuses
 
 TEXT = """\
@@ -37,6 +37,8 @@ pullstatus_commit_seconds_count {commits}
 pullstatus_waiting{{kind="delivery-status"}} 20
 pullstatus_waiting{{kind="reply"}} 3
 pullstatus_oldest_waiting_seconds 90061
+pullstatus_in_hand 0
+pullstatus_parked 0
 pullstatus_store_bytes 2147483648
 pullstatus_store_free_bytes 10737418240
 pullstatus_application_waiting{{sdkappid="1400000001",kind="reply"}} 3
@@ -69,17 +71,39 @@ def test_a_server_that_was_started_anew_has_no_rates_below_zero() -> None:
     assert found.records_in.per_s == found.commits.per_s == found.commit_s == 0
 
 
+def test_what_only_the_store_knows_is_not_known_while_it_cannot_be_read() -> None:
+    told = TEXT.format(taken=300, wrong=2, commits=14, commit_s=1.02).splitlines(keepends=True)
+    of_mailboxes = ("waiting", "oldest_waiting", "in_hand", "parked", "application")
+    names = tuple(f"pullstatus_{name}" for name in of_mailboxes)
+    text = "".join(line for line in told if not line.startswith(names))
+    found = status(THEN, Sample(12, Figures(text)), wall_s=4600, engine="sqlite")
+    unknown = (found.waiting, found.oldest_waiting_s, found.in_hand, found.parked)
+    assert unknown == (None, None, None, None)
+    assert found.records_in.per_s == 100
+    lines = screen(found)
+    for line in (
+        "waiting  not known now",
+        "in hand  not known now; 0 pulls wait for a record",
+        "parked   not known now",
+    ):
+        assert line in lines
+
+
 def test_ages_are_said_in_two_units() -> None:
     assert [age(seconds) for seconds in (0.4, 59, 90, 3600, 90061)] == [
         *("0 s", "59 s", "1 min 30 s", "1 h 0 min", "1 d 1 h"),
     ]
 
 
-def test_the_screen_fits_eighty_columns() -> None:
+def screen(found: Status) -> list[str]:
+    """The lines of it, of 80 columns."""
     shown = Console(width=80, record=True, file=io.StringIO())
-    shown.print(picture(status(THEN, NOW, wall_s=4600, engine="sqlite"), "http://127.0.0.1:8080"))
-    lines = [line.rstrip() for line in shown.export_text().splitlines()]
-    assert lines == [
+    shown.print(picture(found, "http://127.0.0.1:8080"))
+    return [line.rstrip() for line in shown.export_text().splitlines()]
+
+
+def test_the_screen_fits_eighty_columns() -> None:
+    assert screen(status(THEN, NOW, wall_s=4600, engine="sqlite")) == [
         "pullstatus 1.2.3 at http://127.0.0.1:8080, up 1 h 0 min",
         "",
         "             in all  a second",

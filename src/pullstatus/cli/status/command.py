@@ -41,7 +41,7 @@ def status(config: Path | None, url: str | None, every: float, as_json: bool) ->
     """Show how a running server stands, and its rates.
 
     On a terminal a screen until Ctrl-C; elsewhere, and with --json, one line of JSON after two
-    looks.
+    looks. What waits, is in hand or parked is null while mailboxes cannot be read.
     """
     if url is None:
         settings = served({"config": config})

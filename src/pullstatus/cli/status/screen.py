@@ -52,6 +52,7 @@ class Status(msgspec.Struct, frozen=True):
         refused: batches and pulls that were answered with an error.
         shed: requests and connections for which there was no room.
         commit_s: of a commit, on average since the sample before; 0: there was none.
+        waiting, oldest_waiting_s, in_hand, parked: None: mailboxes cannot be read now.
         free_bytes: on the disk of the store; None: it has none of its own.
         oldest: mailboxes with the oldest records, those first.
     """
@@ -67,11 +68,11 @@ class Status(msgspec.Struct, frozen=True):
     shed: Flow
     commits: Flow
     commit_s: float
-    waiting: int
-    oldest_waiting_s: float
-    in_hand: int
+    waiting: int | None
+    oldest_waiting_s: float | None
+    in_hand: int | None
     held: int
-    parked: int
+    parked: int | None
     store_queued: int
     store_bytes: int
     free_bytes: int | None
@@ -91,7 +92,7 @@ def status(then: Sample, now: Sample, *, wall_s: float, engine: str) -> Status:
         for name in ("pullstatus_commit_seconds_sum", "pullstatus_commit_seconds_count")
     )
     started_s = said.total("process_start_time_seconds")
-    free = said.total("pullstatus_store_free_bytes")
+    oldest_s = _known(said, "pullstatus_oldest_waiting_seconds")
     return Status(
         version=said.version,
         engine=engine,
@@ -104,17 +105,26 @@ def status(then: Sample, now: Sample, *, wall_s: float, engine: str) -> Status:
         shed=_flow(then, now, _shed),
         commits=_flow(then, now, _commits),
         commit_s=round(spent_s / commits, 6) if commits > 0 else 0.0,
-        waiting=int(said.total("pullstatus_waiting")),
-        oldest_waiting_s=round(said.total("pullstatus_oldest_waiting_seconds"), 1),
-        in_hand=int(said.total("pullstatus_in_hand")),
+        waiting=_count(said, "pullstatus_waiting"),
+        oldest_waiting_s=None if oldest_s is None else round(oldest_s, 1),
+        in_hand=_count(said, "pullstatus_in_hand"),
         held=int(said.total("pullstatus_pulls_held")),
-        parked=int(said.total("pullstatus_parked")),
+        parked=_count(said, "pullstatus_parked"),
         store_queued=int(said.total("pullstatus_store_queued")),
         store_bytes=int(said.total("pullstatus_store_bytes")),
-        free_bytes=int(free) if "pullstatus_store_free_bytes" in said else None,
+        free_bytes=_count(said, "pullstatus_store_free_bytes"),
         connections=int(said.total("pullstatus_connections")),
         oldest=_oldest(said),
     )
+
+
+def _known(said: Figures, name: str) -> float | None:
+    return said.total(name) if name in said else None
+
+
+def _count(said: Figures, name: str) -> int | None:
+    value = _known(said, name)
+    return None if value is None else int(value)
 
 
 def _flow(then: Sample, now: Sample, counted: Counted) -> Flow:
@@ -198,9 +208,12 @@ def picture(now: Status, where: str) -> Group:
         kept += f", {now.free_bytes / _GIB:,.1f} GiB free"
     lines = Table(box=None, pad_edge=False, show_header=False)
     for name, value in (
-        ("waiting", f"{now.waiting:,}, the oldest for {age(now.oldest_waiting_s)}"),
-        ("in hand", f"{now.in_hand:,} pages of readers; {now.held:,} pulls wait for a record"),
-        ("parked", f"{now.parked:,} items that could not be read"),
+        ("waiting", _told(now.waiting, f", the oldest for {age(now.oldest_waiting_s or 0)}")),
+        (
+            "in hand",
+            f"{_told(now.in_hand, ' pages of readers')}; {now.held:,} pulls wait for a record",
+        ),
+        ("parked", _told(now.parked, " items that could not be read")),
         ("store", f"{now.engine or 'engine not told'}, {kept}; {now.store_queued:,} wait for it"),
         ("commit", f"{now.commit_s * 1000:,.1f} ms on average"),
         ("server", f"workers {now.workers}, connections {now.connections:,}"),
@@ -213,6 +226,10 @@ def picture(now: Status, where: str) -> Group:
             oldest.add_row(str(row.sdkappid), row.kind, f"{row.waiting:,}", age(row.oldest_s))
         parts += [Text(), oldest]
     return Group(*parts)
+
+
+def _told(count: int | None, what: str) -> str:
+    return "not known now" if count is None else f"{count:,}{what}"
 
 
 def age(seconds: float) -> str:
