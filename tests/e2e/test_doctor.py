@@ -43,6 +43,8 @@ from pullstatus.mailbox.done import Task
 from pullstatus.records.hours import HOUR_MS
 from pullstatus.store.gate import encoded
 from pullstatus.store.transfer import Migration, Role, Stage
+from pullstatus.version import VERSION
+from pullstatus.wire.about import ABOUT_PATH
 from tests.harness import ROOT, Program, statuses
 
 DAY_MS = 86_400_000
@@ -402,6 +404,54 @@ def test_another_program_at_the_port_is_told(
         other.server_close()
     assert (named["check"], named["level"]) == ("port", "fault")
     assert "is no pullstatus" in named["found"]
+
+
+class Public(http.server.BaseHTTPRequestHandler):
+    """What customers reach of a server: neither its health nor its figures."""
+
+    def do_GET(self) -> None:
+        if self.path != ABOUT_PATH:
+            self.send_error(404)
+            return
+        content = json.dumps({"name": "pullstatus", "version": VERSION}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_said: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stands", ["ready", "takes no records", "away"])
+def test_health_that_customers_are_not_told_is_asked_where_the_settings_have_it(
+    setup: Setup, stands: str
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Public) as public:
+        threading.Thread(target=public.serve_forever).start()
+        where = f"http://127.0.0.1:{public.server_port}"
+        setup.flags += ["--url", where]
+        if stands == "away":
+            setup.settings["admin"] = "127.0.0.1:1"
+        if stands == "takes no records":
+            setup.patch.setattr(server, "_not_ready", lambda *_asked: "its disk is full")
+            setup.patch.setattr(server, "ask", lambda calls, *_, **__: told_elsewhere(calls))
+        try:
+            findings = json.loads(setup.run().stdout)["findings"]
+        finally:
+            public.shutdown()
+    [found] = [each for each in findings if each["check"] == "server"]
+    words = {
+        "ready": f"ready at {where}, version {VERSION}",
+        "takes no records": "it takes no work: its disk is full",
+        "away": f"answers at {where}, version {VERSION}; whether it takes work is not known",
+    }
+    assert found["found"] == words[stands]
+    assert any(each["check"] == "files" for each in findings) is (stands != "away")
+
+
+def told_elsewhere(calls: str) -> server.Answers:
+    return server.Answers(calls, "", "pullstatus", VERSION, None)
 
 
 def test_a_proxy_on_the_way_is_told_without_its_password(setup: Setup) -> None:

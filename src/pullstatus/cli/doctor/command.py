@@ -74,7 +74,8 @@ STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 @click.option(
     "--url",
     help="Where customers reach the server, such as https://sms.example.com: asked instead of the"
-    " address in the settings, and its certificate is proven as they prove it.",
+    " address in the settings, and its certificate is proven as they prove it. Where it tells no"
+    " health there, the address in the settings is asked.",
 )
 @click.option("--prometheus", metavar="URL", help="The Prometheus that is to have the alarms.")
 @click.option(
@@ -166,6 +167,8 @@ def _findings(
         calls = (url or settings.calls).rstrip("/")
         health = calls if url else settings.health
         answers = server.ask(calls, health, own=not url)
+        if answers.not_ready is None and settings.port:
+            answers = server.ask_health(answers, settings.health)
         yield from server.server(answers)
         if answers.figures is not None:
             yield from server.figures(answers.figures)

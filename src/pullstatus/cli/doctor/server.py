@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 import httpx
 import msgspec
@@ -44,14 +45,34 @@ def ask(calls: str, health: str, *, own: bool) -> Answers:
     try:
         with scrape.client(calls, own=own) as asking, scrape.client(health, own=own) as watching:
             about = scrape.get(asking, f"{calls}{ABOUT_PATH}")
-            ready = scrape.get(watching, f"{health}/readyz")
+            not_ready = _not_ready(watching, health)
             figures = _figures(watching, health)
-    except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument, InvalidEnvironment) as error:
+    except _UNANSWERED as error:
         return Answers(calls, trouble=type(error).__name__)
-    not_ready = None
-    if ready.http_status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
-        not_ready = _said(ready, "reason")
     return Answers(calls, "", _said(about, "name"), _said(about, "version"), not_ready, figures)
+
+
+def ask_health(answers: Answers, health: str) -> Answers:
+    """The same with what is told of its health elsewhere on this machine, if that is a server's."""
+    try:
+        with scrape.client(health, own=True) as watching:
+            not_ready = _not_ready(watching, health)
+            figures = _figures(watching, health)
+    except _UNANSWERED:
+        return answers
+    if figures is None:
+        return answers
+    return msgspec.structs.replace(answers, not_ready=not_ready, figures=figures)
+
+
+_UNANSWERED: Final = httpx.HTTPError, httpx.InvalidURL, InvalidArgument, InvalidEnvironment
+
+
+def _not_ready(watching: httpx.Client, health: str) -> str | None:
+    ready = scrape.get(watching, f"{health}/readyz")
+    if ready.http_status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+        return _said(ready, "reason")
+    return None
 
 
 def _figures(watching: httpx.Client, health: str) -> Figures | None:
@@ -100,7 +121,12 @@ def server(answers: Answers) -> list[Finding]:
                 "systemctl restart pullstatus; docs/how-to/upgrade.md",
             )
         )
-    return found or [ok("server", f"ready at {where}, version {answers.version}")]
+    if found:
+        return found
+    if answers.not_ready is None:
+        said = f"answers at {where}, version {answers.version}; whether it takes work is not known"
+        return [ok("server", said)]
+    return [ok("server", f"ready at {where}, version {answers.version}")]
 
 
 def figures(said: Figures) -> list[Finding]:
