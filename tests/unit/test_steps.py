@@ -13,7 +13,10 @@ import pytest
 from pullstatus import limits
 from pullstatus.errors import PullstatusError
 from pullstatus.receipts.batch import read_in_steps
+from pullstatus.receipts.reading import read
+from pullstatus.receipts.request import Request
 from pullstatus.receipts.sifting import sift_in_steps
+from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import Steps, done
 from tests.harness import slowness
@@ -77,6 +80,39 @@ BODIES: Final = {
     "blank lines": b" \n" * (BYTES // 2),
 }
 
+
+def around(before: bytes, part: bytes, behind: bytes, size: int = BYTES // 4) -> bytes:
+    """As many of these, with commas between, as go into so many bytes."""
+    return before + b",".join([part] * (size // (len(part) + 1))) + behind
+
+
+MEMBERS: Final = b",".join(b'"%d":1' % number for number in range(10_000))
+LISTS: Final = {
+    "a list of numbers": around(b'{"statuses":[{"recipients":[', b"1", b"]}]}"),
+    "a list of objects": around(b'{"statuses":[{"recipients":[', b"{}", b"]}]}"),
+    "lists of one": around(b'{"statuses":[', b'{"recipients":[1]}', b"]}"),
+    "objects with lists of one": full(b'{"statuses":[{"recipients":[1]}]}'),
+    "a list beside many members": around(
+        b"{%b," % MEMBERS + b'"statuses":[{"recipients":[', b"1", b"]}]}"
+    ),
+}
+NOT_IN_STEPS: Final = "one record with members without end"
+
+
+def source(name: str, body: bytes) -> Steps[object]:
+    """What a source reads of a body, which is one of a form where it reads forms alone."""
+    forms = builtin()[name].places[0].startswith("form")
+    if forms:
+        body = b"sms_status=" + body + b"&sms_reply=" + body[: BYTES // 4]
+    content_type = "application/x-www-form-urlencoded" if forms else "application/json"
+    return read(builtin()[name], Request("POST", b"", content_type, body, NOW_S))
+
+
+SOURCES: Final = {
+    **{(name, body): BODIES[body] for name, body in product(builtin(), BODIES)},
+    **{("sinch", body): data for body, data in LISTS.items()},
+}
+
 READERS: Final[dict[str, Callable[[bytes], Steps[object]]]] = {
     "batch": lambda body: read_in_steps(body, Kind.DELIVERY_STATUS, ndjson=False),
     "lines": lambda body: read_in_steps(body, Kind.DELIVERY_STATUS, ndjson=True),
@@ -106,12 +142,21 @@ def longest_s(steps: Steps[object], enough_s: float) -> float:
     ],
 )
 def test_no_step_takes_long(reader: str, body: str) -> None:
-    """Of three runs the best: processor time, too, is longer beside a busy machine."""
     data = BODIES[body]
     assert len(data) <= BYTES
+    check(lambda: READERS[reader](data))
+
+
+@pytest.mark.parametrize(("name", "body"), [each for each in SOURCES if each[1] != NOT_IN_STEPS])
+def test_no_step_of_a_source_takes_long(name: str, body: str) -> None:
+    check(lambda: source(name, SOURCES[name, body]))
+
+
+def check(begin: Callable[[], Steps[object]]) -> None:
+    """Of three runs the best: processor time, too, is longer beside a busy machine."""
     for last in (False, False, True):
         before = slowness()
-        took_s = longest_s(READERS[reader](data), 2 * STEP_S * before)
+        took_s = longest_s(begin(), 2 * STEP_S * before)
         enough_s = STEP_S * max(before, slowness())
         if took_s <= enough_s:
             return

@@ -13,7 +13,7 @@ stay as they are written, so that an id of any length is whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import methodcaller
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -54,6 +54,7 @@ def read(source: Source, request: Request) -> Steps[Reports]:
     if request.encoded:
         return _join([_encoded(request)])
     name = ""
+    parts = 0
     fields: list[Reports] = []
     for items in source.places:
         place, _, name = items.partition(".")
@@ -68,12 +69,24 @@ def read(source: Source, request: Request) -> Steps[Reports]:
         for field in _values(source, request, name):
             said = yield from _read_json(source, field, "", request)
             fields.append(said)
+            parts += len(said.reports) + len(said.unread)
+            if parts > limits.CALLBACK_PARTS_MAX:
+                return Reports([], (Unread(_whole(request), _TOO_MANY),))
     if fields:
         return Reports(
             [report for each in fields for report in each.reports],
-            tuple(unread for each in fields for unread in each.unread),
+            tuple(_whole_once(unread for each in fields for unread in each.unread)),
         )
     return _join([Unread(_whole(request), f"must have {name}", name)])
+
+
+def _whole_once(unread: Iterable[Unread]) -> Iterator[Unread]:
+    """Of those that are all of the request, the first: each field that is no JSON is one."""
+    seen = False
+    for each in unread:
+        if each.index is not None or not seen:
+            yield each
+        seen = seen or each.index is None
 
 
 def _read_request(source: Source, request: Request) -> Steps[Reports]:
@@ -211,13 +224,14 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
             if shape.deep or shape.parts > limits.CALLBACK_PARTS_MAX:
                 return Reports([], (Unread(raw, _TOO_MANY),))
             items = _cut(text, member)
+            yield
     except KeyError:
         return Reports([], (Unread(raw, f"must have {member}", member),))
     if items is None:
         return Reports([], (Unread(raw, "must be JSON"),))
     kept = said = items
     if source.each:
-        pairs = _spread(items, source.each)
+        pairs = yield from _spread(items, source.each)
         if pairs is None:
             return Reports([], (Unread(raw, _TOO_MANY),))
         kept, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -311,23 +325,28 @@ def _unwrapped(body: bytes) -> bytes:
 _JSON: Final = (b"[", b"{")
 
 
-def _spread(items: Sequence[bytes], each: str) -> list[tuple[bytes, bytes]] | None:
+def _spread(items: Sequence[bytes], each: str) -> Steps[list[tuple[bytes, bytes]] | None]:
     """For each entry of the lists in items an item of its own; None: there is no room for them.
 
     Returns:
         Each as it is kept, a list of one in its place, and as it is read, without the list.
     """
     found: list[tuple[bytes, bytes]] = []
-    room = limits.SPREAD_BYTES_MAX
+    room = turn = limits.SPREAD_BYTES_MAX
     for item in items:
         try:
             for pair in _entries(bytes(item), each.split(".")):
                 found.append(pair)
                 room -= len(pair[0])
-                if room < 0:
+                if room < 0 or len(found) > limits.CALLBACK_PARTS_MAX:
                     return None
+                if len(found) % _TOGETHER == 0 or turn - room > AT_ONCE_BYTES:
+                    turn = room
+                    yield
         except NO_JSON:
             found.append((bytes(item), bytes(item)))
+            if len(found) % _TOGETHER == 0:
+                yield
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Unread
 from pullstatus.receipts.reading import read, read_records, receipt_text
@@ -262,6 +263,31 @@ def test_all_fields_of_a_form_that_may_have_reports_are_read() -> None:
     found = done(read(source, Request("POST", b"", FORM, body, NOW_S)))
     assert [report.id for report in found.reports] == ["1", "2"]
     assert [unread.raw for unread in found.unread] == [b"3"]
+
+
+def yunpian(*fields: tuple[str, str]) -> Reports:
+    body = urlencode(fields).encode()
+    return done(read(builtin()["yunpian"], Request("POST", b"", FORM, body, NOW_S)))
+
+
+def test_all_fields_of_a_form_have_one_bound_for_their_parts() -> None:
+    parts = [f"[{'1,' * (count - 1)}1]" for count in (limits.CALLBACK_PARTS_MAX - 10, 10, 11)]
+    found = yunpian(("sms_status", parts[0]), ("sms_reply", parts[1]))
+    assert len(found.unread) == limits.CALLBACK_PARTS_MAX
+    for fields in (("sms_status", "sms_status"), ("sms_status", "sms_reply")):
+        found = yunpian((fields[0], parts[0]), (fields[1], parts[2]))
+        [unread] = found.unread
+        assert "parts" in unread.reason
+        assert (unread.index, found.reports) == (None, [])
+        assert unread.raw == urlencode([(fields[0], parts[0]), (fields[1], parts[2])]).encode()
+
+
+def test_fields_that_are_no_json_are_one_whole_request() -> None:
+    good = '{"report_status":"FAIL","sid":"1","mobile":"13800138000"}'
+    fields = [("sms_status", f"a{number}") for number in range(250)]
+    found = yunpian(*fields, ("sms_status", good), ("sms_reply", "[3]"))
+    assert len(found.reports) == 1
+    assert sorted(unread.index is None for unread in found.unread) == [False, True]
 
 
 def test_each_entry_of_lists_is_a_report_and_is_kept_as_it_is_read_again() -> None:
