@@ -231,7 +231,10 @@ room for some 8,000 records of the shortest kind."""
 
 SPREAD_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of the items of a callback that says once what they share, with that in each of them: room
-for 1,000 numbers, the most of a batch at Sinch, and 4 KiB around each. One of more is parked."""
+for 1,000 numbers, the most of a batch at Sinch, and 4 KiB around each. One of more is parked. Also
+of what is kept with each item that is parked or waits: what stood in the address, and the content
+type. Of a request that would need more, what can't be read is parked in a few items, each of up to
+1,000 parts, and what there is no room for does not wait."""
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
 """Visible ASCII characters of an Idempotency-Key: room for a UUID, or a hex SHA-256."""

@@ -212,6 +212,28 @@ def test_a_platform_that_floods_lets_no_parked_items_of_another_leave(tmp_path: 
     assert program.cli("audit")["sound"]
 
 
+def test_what_was_parked_in_few_items_becomes_the_records_of_all(tmp_path: Path) -> None:
+    """Each has what stood in the address beside it: apart they would need room without end."""
+    program = Program(tmp_path)
+    with program:
+        app = program.create_app()
+        token = program.create_token("platform")
+        told = [
+            {"mobile": "13800000001", "to": "1069", "text": "x", "id": f"{each}"}
+            for each in range(1500)
+        ]
+        path = f"/in/{token}/native?a={'x' * 16_000}"
+        for _ in range(2):
+            assert program.http.post(path, json=told).status_code == 200
+        assert len(program.cli("parked", "list", "--sdkappid", "0")) == 2
+        program.cli("route", "add", "all", "--to", "1069", "--sdkappid", str(app.sdkappid))
+        assert program.cli("parked", "retry", "0", "--all")["records"] == 1500
+        assert program.cli("parked", "list", "--sdkappid", "0") == []
+        assert program.http.post(path, json=told).status_code == 200  # is known again
+        assert sum(len(page) for page in iter(lambda: program.pull(app, REPLY).data, [])) == 1500
+    assert program.cli("audit")["sound"]
+
+
 def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -49,9 +50,11 @@ __all__ = [
     "Parked",
     "aside_of",
     "decode_item",
+    "gathered",
     "in_turn",
     "item_of",
     "live_application",
+    "most_apart",
     "park",
     "parked",
     "parked_mailbox",
@@ -184,6 +187,44 @@ def item_of(
         query=request.query,
         content_type=request.content_type,
     )
+
+
+def most_apart(request: Request) -> int:
+    """How many items of a request may each have beside them what is kept of all of it."""
+    beside = ascii_json(msgspec.json.encode((request.query, request.content_type)))
+    return limits.SPREAD_BYTES_MAX // (_ITEM_BYTES + len(beside))
+
+
+_ITEM_BYTES: Final = 256
+"""Of an item as it is stored, beside what it says and what is kept of the request, the fewest."""
+
+
+def gathered(unread: Iterable[Unread]) -> tuple[Unread, ...]:
+    """The same in a few, as a retry leaves what is left of an item: parts with commas between.
+
+    Those of each are of one kind, no more than `limits.INGEST_RECORDS_MAX`, and no longer than a
+    body, but for one that is so alone.
+    """
+    begun: dict[tuple[Kind | None, bool], list[Unread]] = {}
+    sizes: Counter[tuple[Kind | None, bool]] = Counter()
+    found: list[Unread] = []
+    for each in unread:
+        if each.index is None:  # all of the request
+            found.append(each)
+            continue
+        key = each.kind, each.raw[:1] == b"{"  # what is no object may be read in a way of its own
+        run = begun.setdefault(key, [])
+        sizes[key] += len(each.raw) + 1
+        is_long = sizes[key] > limits.INGEST_BODY_BYTES_MAX
+        if run and (is_long or len(run) == limits.INGEST_RECORDS_MAX):
+            found.append(_as_one(run))
+            begun[key], sizes[key] = [], len(each.raw) + 1
+        begun[key].append(each)
+    return (*found, *map(_as_one, begun.values()))
+
+
+def _as_one(parts: Sequence[Unread]) -> Unread:
+    return msgspec.structs.replace(parts[0], raw=b",".join([each.raw for each in parts]))
 
 
 def _fingerprints(items: Sequence[Item]) -> list[tuple[int, bytes]]:

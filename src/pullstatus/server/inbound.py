@@ -420,6 +420,7 @@ class InboundDoor(ParkingDoor):
     async def _keep_records(self, came: _Came, part: _Part) -> int:
         """Store and park records of an application; returns how many there were."""
         became = _Became()
+        [part] = _bounded([part], came.request)
         await self._keep_part(came, part, became)
         became.repeat = part.items - became.new
         self._tally(came.token, came.source, became)
@@ -463,6 +464,7 @@ class InboundDoor(ParkingDoor):
                 parts.insert(0, _Part(parking.NOBODYS, receipts))
             else:
                 parts.append(_Part(came.own, receipts))
+        parts = _bounded(parts, came.request)
         for part in parts:
             await self._keep_part(came, part, became)
         became.repeat = put_aside + sum(part.items for part in parts) - became.new
@@ -490,12 +492,16 @@ class InboundDoor(ParkingDoor):
         ):
             return set(), 0
         asked = _came_with(came)
+        left = parking.most_apart(came.request) // 2  # each may have it twice
         for place, (report, each) in enumerate(zip(reports, owns, strict=True)):
+            if not left:
+                break
             if each.live is None and (not each.unmatched or report.kind is Kind.REPLY):
                 continue
             sdkappid = _number(each)
             is_owned = each.live is not None
             if waits_for(report, each.name, named=naming[sdkappid], is_owned=is_owned):
+                left -= 1
                 item = Item(
                     source=source.name,
                     token=came.token.name,
@@ -667,6 +673,21 @@ def _nobodys(reports: Sequence[Report], owns: Sequence[Owned]) -> list[Unread]:
         _nobodys_of(report, each)
         for report, each in zip(reports, owns, strict=True)
         if each.live is None and not each.dropped and not report.passes
+    ]
+
+
+def _bounded(parts: list[_Part], request: Request) -> list[_Part]:
+    """The same, with what could not be read in a few items where it would be too much apart."""
+    items = sum(len(part.receipts.unread) for part in parts)
+    if items < 2 or items <= parking.most_apart(request):
+        return parts
+    return [
+        part._replace(
+            receipts=msgspec.structs.replace(
+                part.receipts, unread=parking.gathered(part.receipts.unread)
+            )
+        )
+        for part in parts
     ]
 
 

@@ -61,10 +61,14 @@ async def live(store: Store, number: int = NUMBER) -> LiveApplication:
     return LiveApplication(msgspec.json.decode(setting.value, type=Application), setting.revision)
 
 
-async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
+async def push(
+    store: Store, parts: list[Any], now_ms: int = NOW_MS, *, gathered: bool = False
+) -> int:
     """What the door does with a push; returns how many of the oldest items left."""
     request = Request("POST", b"", "", json.dumps(parts).encode(), now_ms // 1000)
     receipts = done(read_records(request))
+    if gathered:
+        receipts = msgspec.structs.replace(receipts, unread=parking.gathered(receipts.unread))
     known = await live(store)
     sent: dict[str, Any] = {"sender": "carrier", "now_ms": now_ms, "ticket": bytes(16)}
     if not receipts.unread:
@@ -124,6 +128,23 @@ async def test_retry_after_a_mend_moves_what_it_can(
     assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(1, 1, 2)
     assert sorted(await numbers(store)) == [3, 5]
     assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 2)
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_retry_reads_parts_that_were_gathered(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more than one item, with some that stay unread."""
+    monkeypatch.setattr(limits, "INGEST_RECORDS_MAX", 3)
+    parts = bad("a", "b", "c", "d", "e", "f", "g")
+    await push(store, parts, gathered=True)
+    assert await numbers(store) == [1, 2, 3]
+    mend(monkeypatch, *bad("a", "c", "e", "g"))
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(1, 4, 2)
+    assert sorted(await sids(store)) == ["a", "c", "e", "g"]
+    mend(monkeypatch, *bad("b", "d", "f"))
+    assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(2, 3, 0)
+    assert sorted(await sids(store)) == ["a", "b", "c", "d", "e", "f", "g"]
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 

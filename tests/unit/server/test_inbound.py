@@ -16,6 +16,7 @@ from pullstatus.apps.values import SignatureKey
 from pullstatus.cli.recorded import parse
 from pullstatus.cli.source import outcome
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
+from pullstatus.mailbox import rereading
 from pullstatus.mailbox.parking import Item
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
@@ -410,6 +411,89 @@ def test_source_that_is_not_known_is_parked_by_the_name_it_came_under() -> None:
     [kept] = parked(made)
     assert (kept.format, kept.raw) == ("acme", b"what it says")
     assert counted(made, "other") == {"parked": 1}
+
+
+# --- a request that would need too much room ------------------------------------------------------
+
+ODD: Final = item(report_status="odd")
+
+
+def long_query(source: str = "native", secret: str = SECRET) -> str:
+    return f"/in/{secret}/{source}?a={'x' * 16_000}"
+
+
+def parts_of(kept: list[Item]) -> list[object]:
+    """What these parked items say together."""
+    return [part for each in kept for part in json.loads(b"[%b]" % each.raw)]
+
+
+def room_of(made: Served) -> int:
+    return sum(len(entry) for park in made.store.parked for entry in park.entries)
+
+
+@pytest.mark.parametrize("path", [long_query(), long_query("tencent"), long_query(secret=PLATFORM)])
+@pytest.mark.parametrize("count", [limits.CALLBACK_PARTS_MAX, limits.CALLBACK_PARTS_MAX + 1])
+def test_parts_without_end_are_parked_in_few_items(path: str, count: int) -> None:
+    """Each has the whole query beside it."""
+    made = served()
+    headers = [("Content-Type", f"application/json;{'y' * 14_000}")]
+    answer, _ = run(made.post(path, b"[%b1]" % (b"1," * (count - 1)), *headers))
+    assert answer is not None
+    assert answer.http_status == 200
+    assert 0 < room_of(made) < 2 * limits.SPREAD_BYTES_MAX
+    if count <= limits.CALLBACK_PARTS_MAX:
+        assert parts_of(parked(made)) == [1] * count
+        assert all(each.index is not None for each in parked(made))
+
+
+def test_what_is_parked_in_few_items_reads_again_as_its_parts_would() -> None:
+    """Beside what cannot be read at all, statuses of nobody and replies of nobody."""
+    made = served()
+    reply = {"mobile": "13800000001", "text": "TD", "to": "1069"}
+    told = [
+        each
+        for number in range(700)
+        for each in (item(sid=f"8:{number}"), ODD, {**reply, "id": f"r{number}"}, number)
+    ]
+    good(run(made.post(long_query(secret=PLATFORM), told))[0], OK)
+    kept = parked(made)
+    assert room_of(made) < 2 * limits.SPREAD_BYTES_MAX
+    assert len(kept) < 10
+    assert counted(made, "native") == {"parked": len(kept)}
+    assert sorted(map(str, parts_of(kept))) == sorted(map(str, told))
+    again = [rereading._reports(builtin()["native"], each) for each in kept]
+    found = [report for reports in again for report in reports.reports]
+    assert sorted(report.sid or report.id for report in found) == sorted(
+        [f"8:{number}" for number in range(700)] + [f"r{number}" for number in range(700)]
+    )
+    assert sum(len(reports.unread) for reports in again) == 2 * 700
+    for each, reports in zip(kept, again, strict=True):
+        assert {report.kind for report in reports.reports} <= {each.kind}
+
+
+def test_a_request_of_a_few_parts_is_parked_apart() -> None:
+    made = served()
+    good(run(made.post(long_query(), [ODD] * 150))[0], OK)
+    assert [each.index for each in parked(made)] == [*range(150)]
+
+
+def test_no_more_wait_for_their_names_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others leave at once, as they are."""
+    made = served()
+
+    async def registering(_: str) -> dict[str, Noted]:
+        return dict.fromkeys(("names/any", f"names/{APP.sdkappid}"), Noted(NOW_S * 1000))
+
+    monkeypatch.setitem(vars(made.store), "marks", registering)
+    monkeypatch.setitem(vars(made.registry), "look", nothing)
+    told = [item(id=f"g{number}", sid="") for number in range(1000)]
+    good(run(made.post(f"{NATIVE}?a={'x' * 4000}", told))[0], OK)
+    waiting = sum(len(park.entries) for park in made.store.parked)
+    assert 300 < waiting < 500
+    assert room_of(made) < 2 * limits.SPREAD_BYTES_MAX
+    assert counted(made, "native") == {"pending": waiting, "stored": 1000 - waiting}
 
 
 # --- a platform's token ---------------------------------------------------------------------------
