@@ -101,9 +101,10 @@ NOT_IN_STEPS: Final = "one record with members without end"
 
 def source(name: str, body: bytes) -> Steps[object]:
     """What a source reads of a body, which is one of a form where it reads forms alone."""
-    forms = builtin()[name].places[0].startswith("form")
+    place, _, field = builtin()[name].places[0].partition(".")
+    forms = place == "form" or body[:1] == b"%"
     if forms:
-        body = b"sms_status=" + body + b"&sms_reply=" + body[: BYTES // 4]
+        body = b"%b=%b&sms_reply=%b" % (field.encode(), body, body[: BYTES // 4])
     content_type = "application/x-www-form-urlencoded" if forms else "application/json"
     return read(builtin()[name], Request("POST", b"", content_type, body, NOW_S))
 
@@ -111,6 +112,10 @@ def source(name: str, body: bytes) -> Steps[object]:
 SOURCES: Final = {
     **{(name, body): BODIES[body] for name, body in product(builtin(), BODIES)},
     **{("sinch", body): data for body, data in LISTS.items()},
+    **{
+        (name, "escapes of a form"): b"%2541" * (BYTES // 8)
+        for name in ("yunpian", "gupshup", "kannel", "twilio")
+    },
 }
 
 READERS: Final[dict[str, Callable[[bytes], Steps[object]]]] = {

@@ -66,7 +66,7 @@ def read(source: Source, request: Request) -> Steps[Reports]:
             if _is_form(request) and items != source.places[-1]:
                 continue
             return (yield from _read_body(source, name, request))
-        for field in _values(source, request, name):
+        for field in (yield from _values(source, request, name)):
             said = yield from _read_json(source, field, "", request)
             fields.append(said)
             parts += len(said.reports) + len(said.unread)
@@ -90,7 +90,7 @@ def _whole_once(unread: Iterable[Unread]) -> Iterator[Unread]:
 
 
 def _read_request(source: Source, request: Request) -> Steps[Reports]:
-    pairs = _pairs(source, request)
+    pairs = yield from _pairs(source, request)
     raw = _whole(request)
     body = request.body.strip()
     if body and not _is_form(request):
@@ -211,7 +211,7 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
     Args:
         body: that of the request, in UTF-8, or a field of it.
     """
-    text = yield from mend_in_steps(_unwrapped(body))
+    text = yield from mend_in_steps((yield from _unwrapped(body)))
     text = text.strip()
     if not text:
         return Reports([])
@@ -310,14 +310,14 @@ def _read_item(
     return _report(source, members, item, index, request)
 
 
-def _unwrapped(body: bytes) -> bytes:
+def _unwrapped(body: bytes) -> Steps[bytes]:
     """JSON that was percent-encoded once more than it had to be; a plus may stand for a blank."""
     for _ in range(2):
         if body[:1] in _JSON or b"%" not in body:
             break
-        plain = unquote_to_bytes(body)
+        plain = yield from _unquoted(body)
         if plain[:1] in _JSON and b"%20" not in body:
-            plain = unquote_to_bytes(body.replace(b"+", b" "))
+            plain = yield from _unquoted(body.replace(b"+", b" "))
         body = plain
     return body
 
@@ -388,31 +388,54 @@ def _flat(raw: bytes, prefix: str, read: frozenset[str]) -> Iterator[tuple[str, 
             yield name, token if number is None else str(number).encode()
 
 
-def _pairs(source: Source, request: Request) -> Members:
+def _pairs(source: Source, request: Request) -> Steps[Members]:
     """Query and form by name; of a name that comes again, what came first with something in it."""
     pairs: dict[str, bytes] = {}
-    for key, value in _fields(source, request):
+    for key, value in (yield from _fields(source, request)):
         if key and not pairs.get(key):
             pairs[key] = value
     return pairs
 
 
-def _values(source: Source, request: Request, name: str) -> list[bytes]:
+def _values(source: Source, request: Request, name: str) -> Steps[list[bytes]]:
     """What fields of this name say, each once; of none with something in it the first."""
-    found = [value for key, value in _fields(source, request) if key == name]
+    fields = yield from _fields(source, request)
+    found = [value for key, value in fields if key == name]
     return list(dict.fromkeys(filter(None, found))) or found[:1]
 
 
-def _fields(source: Source, request: Request) -> Iterator[tuple[str, bytes]]:
+def _fields(source: Source, request: Request) -> Steps[list[tuple[str, bytes]]]:
+    fields: list[tuple[str, bytes]] = []
     texts = [(request.query, "")]
     if request.body.strip() and _is_form(request):
         texts.append((request.body, _charset_of_form(source, request)))
     for text, charset in texts:
         for piece in text.split(b"&", limits.SOURCE_FIELDS_MAX)[: limits.SOURCE_FIELDS_MAX]:
             name, _, value = piece.partition(b"=")
-            key = unquote_to_bytes(name.replace(b"+", b" ")).decode(errors="replace")
-            said = unquote_to_bytes(value.replace(b"+", b" "))
-            yield key, decoded(said, charset).encode() if charset else said
+            key = yield from _unquoted(name.replace(b"+", b" "))
+            said = yield from _unquoted(value.replace(b"+", b" "))
+            said = decoded(said, charset).encode() if charset else said
+            fields.append((key.decode(errors="replace"), said))
+    return fields
+
+
+def _unquoted(text: bytes) -> Steps[bytes]:
+    """It without its percent-encoding."""
+    if len(text) <= _UNQUOTED_AT_ONCE_BYTES:
+        return unquote_to_bytes(text)
+    found: list[bytes] = []
+    start = 0
+    while start < len(text):
+        stop = start + _UNQUOTED_AT_ONCE_BYTES
+        if stop < len(text) and (cut := text.rfind(b"%", stop - 2, stop)) > 0:
+            stop = cut  # no escape stands across
+        found.append(unquote_to_bytes(text[start:stop]))
+        start = stop
+        yield
+    return b"".join(found)
+
+
+_UNQUOTED_AT_ONCE_BYTES: Final = 16 * 1024
 
 
 def _charset_of_form(source: Source, request: Request) -> str:

@@ -282,6 +282,15 @@ def test_all_fields_of_a_form_have_one_bound_for_their_parts() -> None:
         assert unread.raw == urlencode([(fields[0], parts[0]), (fields[1], parts[2])]).encode()
 
 
+def test_a_long_field_of_a_form_is_decoded_as_a_short_one_is() -> None:
+    """Wherever it is cut."""
+    for before in range(5):
+        text = "x" * before + "%+é" * 20_000
+        fields = {"sms_status": json.dumps([{"text": text}], ensure_ascii=False)}
+        [report] = yunpian(*fields.items()).reports
+        assert json.loads(report.raw) == {"text": text}
+
+
 def test_fields_that_are_no_json_are_one_whole_request() -> None:
     good = '{"report_status":"FAIL","sid":"1","mobile":"13800138000"}'
     fields = [("sms_status", f"a{number}") for number in range(250)]
