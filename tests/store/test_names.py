@@ -95,6 +95,42 @@ async def test_what_lies_in_many_blocks_hides_nothing_else(store: Store) -> None
     assert found == [b"other", *(b"%d" % number for number in reversed(range(many)))]
 
 
+async def test_what_others_register_over_and_over_hides_nothing(store: Store) -> None:
+    await store.count(named(7, 9, body=b"ours"))
+    names = [Naming([7], b"theirs %d" % number) for number in range(limits.NAMES_FOUND_MAX + 2)]
+    await store.count(Count(OTHER, [], NOW_MS, names=names))
+    assert await bodies(store, [7], APP) == [b"ours"]
+    assert await bodies(store, [7, 9], APP) == [b"ours"]
+    newest = [block.body for block in reversed(names[2:])]
+    assert await bodies(store, [7], OTHER) == newest
+    theirs = [block.body for block in await store.named([7]) if block.sdkappid == OTHER]
+    assert theirs[: len(newest)] == newest
+
+
+async def test_what_is_registered_over_and_over_hides_no_older_one(store: Store) -> None:
+    await store.count(named(9, 8, body=b"before"))
+    await store.count(named(9, body=b"older"))
+    names = [Naming([7], b"%d" % number) for number in range(limits.NAMES_FOUND_MAX * 3 + 2)]
+    await store.count(Count(APP, [], NOW_MS, names=names))
+    newest = [block.body for block in reversed(names[-limits.NAMES_FOUND_MAX :])]
+    for whose in (APP, None):
+        found = await bodies(store, [7, 8, 9], whose)
+        assert found[-2:] == [b"older", b"before"]
+        assert found[: len(newest)] == newest
+
+
+async def test_what_is_registered_too_often_is_nobodys_but_for_who_asks_for_its_own(
+    store: Store,
+) -> None:
+    await store.count(Count(APP, [], NOW_MS, names=namings([Registered("ours", ("4711",))], "")))
+    theirs = namings([Registered("theirs", ("4711",))], "") * limits.NAMES_FOUND_MAX
+    await store.count(Count(OTHER, [], NOW_MS, names=theirs))
+    assert await names_of(store, [Told("4711")]) == [None]
+    [name] = await names_of(store, [Told("4711")], sdkappid=APP)
+    assert name is not None
+    assert name.sid == "ours"
+
+
 async def test_a_receipt_finds_its_name_in_the_store(store: Store) -> None:
     sent = [Registered(f"s{number}", (f"{number:X}",)) for number in range(0xA000, 0xA100)]
     await store.count(Count(APP, [], NOW_MS, names=namings(sent, "owner")))

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
@@ -122,7 +123,8 @@ async def names_of(
     Asked in one statement, and in a second one for digits that are not found as a decimal number.
     Of several under one id that decides to whom it went, where both are told; then what is written
     alike, then what differs by capitals and zeros; else the newest is it. What two applications
-    have registered is nobody's, unless that decides.
+    have registered is nobody's, unless that decides. Without an application, so is what may have
+    been registered more often than is read: who else has registered it is not known.
 
     Where both spellings are decimal digits, as 12 is 18 in hexadecimal, these are two ids in their
     own right: such a name is taken only if it has the number that the receipt tells.
@@ -137,11 +139,11 @@ async def names_of(
     found: list[Name | None] = [None] * len(told)
     places = [place for place, each in enumerate(told) if 0 < len(each.id) <= _CHARS_MAX]
     asked = list(zip(places, _hashes([told[place].id for place in places]), strict=True))
-    await _look(store, told, asked, found, sdkappid, owner)
+    hidden = await _look(store, told, asked, found, sdkappid, owner)
     others = [
         (place, hash_of(spelling))
         for place, _ in asked
-        if found[place] is None
+        if found[place] is None and place not in hidden
         for spelling in _otherwise(told[place].id)
     ]
     await _look(store, told, others, found, sdkappid, owner, otherwise=True)
@@ -201,15 +203,38 @@ async def _look(
     owner: str | None,
     *,
     otherwise: bool = False,
-) -> None:
-    """Look in one statement for receipts, each its place and a hash; put down what is found."""
+) -> set[int]:
+    """Look in one statement for receipts, each its place and a hash; put down what is found.
+
+    Returns:
+        The places of receipts that may be of somebody whose name was not read.
+    """
+    hidden: set[int] = set()
     if not asked:
-        return
+        return hidden
     wanted = {hashed >> _HALF for _, hashed in asked}
-    known = _known(await store.named(sorted(wanted), sdkappid), wanted, owner)
+    blocks = await store.named(sorted(wanted), sdkappid)
+    full = _full(blocks, wanted) if sdkappid is None else set[int]()
+    known = _known(blocks, wanted, owner)
     for place, hashed in asked:
-        if hashed in known and found[place] is None:
+        if found[place] is not None or place in hidden:
+            continue
+        if hashed >> _HALF in full:
+            hidden.add(place)
+        elif hashed in known:
             found[place] = _best(told[place], known[hashed], otherwise=otherwise)
+    return hidden
+
+
+def _full(blocks: Sequence[Named], wanted: set[int]) -> set[int]:
+    """The slots that are in as many blocks as are read of each, so that there may be more.
+
+    Not the hashes: whoever wants to hide a name can make other ids of the same slot.
+    """
+    if len(blocks) < limits.NAMES_FOUND_MAX:
+        return set()
+    count = Counter(slot for block in blocks for slot in wanted.intersection(block.slots))
+    return {slot for slot, blocks_of in count.items() if blocks_of >= limits.NAMES_FOUND_MAX}
 
 
 # --- how an id may be written ---------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
+from pullstatus import limits
 from pullstatus.store import Naming, init_store, open_store
 from pullstatus.store.postgresql import derived, session, totals
 from pullstatus.store.values import Count
@@ -46,7 +47,7 @@ async def test_names_are_found_by_their_keys_and_read_where_they_lie(
             await store.count(Count(STATUSES.sdkappid, [], NOW_MS, names=names))
         await store.close()
         admin.execute("ANALYZE pullstatus.naming")
-    found = plan(admin, derived.NAMED[bool(whose)], (SLOTS, *whose, 12_800))
+    found = plan(admin, derived.NAMED[bool(whose)], (SLOTS, *whose, limits.NAMES_FOUND_MAX))
     assert "Bitmap Index Scan on naming_by_key" in found, found
     assert "Tid Scan on naming" in found, found
     assert "Seq Scan" not in found, found

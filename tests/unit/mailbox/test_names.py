@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullstatus import limits
 from pullstatus.mailbox.names import (
     Name,
     Told,
@@ -117,6 +118,45 @@ def test_what_two_applications_have_registered_is_nobodys() -> None:
     [ours] = found(names, Told("id"), sdkappid=APP)
     assert ours is not None
     assert (ours.sid, ours.belongs_to("we"), ours.belongs_to("they")) == ("ours", True, False)
+
+
+def test_what_is_registered_more_often_than_is_read_is_nobodys() -> None:
+    """Whoever registers the id of another over and over hides its name, and takes nothing."""
+    names = NamesInMemory()
+    ours = Registered("ours", ("4711",), "", "86", "13800000001")
+    names.register(APP, ours)
+    theirs = Registered("theirs", ("4711",), "", "86", "13800000001")
+    for _ in range(limits.NAMES_FOUND_MAX):
+        names.register(OTHER, theirs)
+    assert sid_of(names, "4711", "13800000001") is None
+    [name] = found(names, Told("4711"), sdkappid=APP)
+    assert name is not None
+    assert name.sid == "ours"
+
+
+def test_what_is_hidden_is_not_found_by_its_other_spelling() -> None:
+    names = NamesInMemory()
+    for _ in range(limits.NAMES_FOUND_MAX):
+        names.register(OTHER, Registered("theirs", ("18",)))
+    names.register(OTHER, Registered("theirs", ("24",), "", "86", "13800000001"))
+    assert sid_of(names, "18", "13800000001") is None
+    assert sid_of(names, "24", "13800000001") == "theirs"
+
+
+def test_other_ids_of_the_same_slot_hide_a_name_as_well() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("ours", ("4711",)))
+    wanted, one = hash_of(4711) >> 32, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+    made = [
+        ((wanted << 32 | rest) + (1 << 63)) * one % (1 << 64)
+        for rest in range(limits.NAMES_FOUND_MAX)
+    ]
+    assert {hash_of(plain(str(each))) >> 32 for each in made} == {wanted}
+    assert sid_of(names, "4711") == "ours"
+    for each in made:
+        names.register(OTHER, Registered("theirs", (str(each),)))
+    assert sid_of(names, "4711") is None
+    assert sid_of(names, str(made[0])) is None
 
 
 def test_who_has_the_number_of_an_application_next_inherits_no_names() -> None:

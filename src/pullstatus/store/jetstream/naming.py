@@ -110,17 +110,21 @@ class _Partition:
 
     def named(self, sought: Sought) -> list[Named]:
         """The blocks that have one of these hashes, as far as is known, the newest first."""
-        wanted = set(sought.slots)
-        most = limits.NAMES_FOUND_MAX * len(wanted)
+        room = dict.fromkeys(sought.slots, limits.NAMES_FOUND_MAX)
         found: list[Named] = []
         for message in self._messages(sorted(self._index.places(sought), reverse=True)):
             told = opened(message, NamesMessage)
             for slots, body in reversed(told.named()):
-                if not wanted.isdisjoint(slots):
+                wanted = room.keys() & slots
+                if wanted:
                     found.append(Named(told.sdkappid, slots.tolist(), body))
-            if len(found) >= most:
+                for slot in wanted:
+                    room[slot] -= 1
+                    if not room[slot]:
+                        del room[slot]
+            if not room:
                 break
-        return found[:most]
+        return found
 
     def _messages(self, sequences: Sequence[int]) -> Iterator[Message]:
         """What lies there, in this order, without what is forgotten, or damaged on any node."""

@@ -129,7 +129,7 @@ class Derived:
         return [
             Named(*row)
             for row in await self._reads.ask(
-                NAMED[bool(whose)], ints(slots), *whose, limits.NAMES_FOUND_MAX * len(slots)
+                NAMED[bool(whose)], ints(slots), *whose, limits.NAMES_FOUND_MAX
             )
         ]
 
@@ -164,19 +164,21 @@ _PARTS = {
     for index, column in _COLUMNS.items()
 }
 # First where they are, by the index of keys and no other, each hash by itself; the few others that
-# its keys lead to leave here. Then the blocks, and nobody reads one in vain. What is not to be
-# planned as one with the rest, by another index in its order, stands apart (OFFSET 0,
-# MATERIALIZED).
+# its keys lead to leave here, and all but its newest. Then the blocks, and nobody reads one in
+# vain. What is not to be planned as one with the rest, by another index in its order, stands apart
+# (OFFSET 0, MATERIALIZED).
 NAMED: Final = [
     f"""
 WITH found AS MATERIALIZED (
-    SELECT n.id, n.place FROM unnest(%s::int[]) w(slot) CROSS JOIN LATERAL (
-        SELECT id, ctid AS place FROM pullstatus.naming
-        WHERE pullstatus.name_keys(slots) @> {KEYS}
-            AND slots @> ARRAY[w.slot]{whose} OFFSET 0) n),
+    SELECT n.place FROM unnest(%s::int[]) w(slot) CROSS JOIN LATERAL (
+        SELECT place FROM (
+            SELECT id, ctid AS place FROM pullstatus.naming
+            WHERE pullstatus.name_keys(slots) @> {KEYS}
+                AND slots @> ARRAY[w.slot]{whose} OFFSET 0) own
+        ORDER BY id DESC LIMIT %s) n),
 blocks AS MATERIALIZED (
     SELECT id, sdkappid, slots, body FROM pullstatus.naming WHERE ctid = ANY(ARRAY(
-        SELECT place FROM (SELECT DISTINCT id, place FROM found) d ORDER BY id DESC LIMIT %s)))
+        SELECT DISTINCT place FROM found)))
 SELECT sdkappid, slots, body FROM blocks ORDER BY id DESC
 """  # noqa: S608 - ours
     for whose in ("", " AND sdkappid = %s")

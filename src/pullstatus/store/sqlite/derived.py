@@ -183,8 +183,9 @@ def named(connection: apsw.Connection, slots: Sequence[int], sdkappid: int | Non
         found = connection.execute(_BLOCKS, (apsw.carray(sought), most)).fetchall()
         if sum(count for _, count in cast("list[tuple[int, int]]", found)) == most:
             # One of them is in many blocks, which are not all read.
-            newest = (apsw.carray(sought), each_max - 1)
-            found = connection.execute(_NEWEST_BLOCKS, newest).fetchall()
+            whose = () if sdkappid is None else (sdkappid,)
+            newest = (apsw.carray(sought), each_max - 1, *whose)
+            found = connection.execute(_NEWEST_BLOCKS[bool(whose)], newest).fetchall()
         blocks = array("q", {cast("int", block) for block, *_ in found})
         if not blocks:
             return []
@@ -206,12 +207,14 @@ _BLOCKS = (
     "SELECT block, count(*) FROM"
     " (SELECT block FROM carray(?) JOIN name ON slot = value LIMIT ?) GROUP BY block"
 )
-# Found from the end of the run that a hash has, however long that is.
-_NEWEST_BLOCKS = (
-    "SELECT block FROM carray(?1) AS sought JOIN name ON slot = sought.value"
-    " AND block >= coalesce((SELECT block FROM name WHERE slot = sought.value"
-    " ORDER BY block DESC LIMIT 1 OFFSET ?2), 0)"
-)
+# Found from the end of the run that a hash has, however long that is. Of one application they are
+# counted without those of others, whose blocks would hide its own.
+_NEWEST_BLOCKS = [
+    f"SELECT block FROM carray(?1) AS sought CROSS JOIN name ON slot = sought.value"  # noqa: S608
+    f" AND block >= coalesce((SELECT block FROM name{whose} WHERE slot = sought.value"
+    f" ORDER BY block DESC LIMIT 1 OFFSET ?2), 0){whose}"
+    for whose in ("", " CROSS JOIN naming ON id = block AND sdkappid = ?3")
+]
 _NAMED = (
     "SELECT sdkappid, slots, body FROM carray(?1) JOIN naming ON id = value"
     " WHERE ?2 IS NULL OR sdkappid = ?2 ORDER BY id DESC"
