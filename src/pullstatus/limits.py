@@ -253,7 +253,8 @@ NAMES_HOURS: Final = INGEST_REPEAT_S // 3600
 
 NAMES_BLOCK: Final = 36
 """Names that lie in one block: what they have in common is kept once. Of fewer together each takes
-more room, and so does each of more, since few such blocks fill a file's page."""
+more room, and so does each of more, since few such blocks fill a file's page. Of names that have an
+id for each part fewer lie in one: those that have as many ids together as one may have."""
 
 NAMES_FOUND_MAX: Final = 128
 """Blocks in which an id is looked for under one hash, the newest: an id that is registered over and

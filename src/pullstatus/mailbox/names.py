@@ -12,20 +12,22 @@ only where nothing is found. Nothing that is emitted is ever rewritten.
 Of an id no text is kept, but a hash of 64 bits of what is plain of it, and 16 that tell how it was
 written. Of ten million names an id that nobody registered meets one by chance once in 10^12 times.
 
-Names lie in blocks of up to `limits.NAMES_BLOCK` that came together; a store finds blocks by the
-first half of their hashes, and knows nothing of what is in them. They stay for
+Names lie in blocks of up to `limits.NAMES_BLOCK` that came together, and of no more ids than one
+may have; a store finds blocks by the first half of their hashes, and knows nothing of what is in
+them. They stay for
 `limits.NAMES_HOURS`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -33,6 +35,7 @@ from pullstatus import limits
 from pullstatus.mailbox.columns import Column, column, reader, texts_at
 from pullstatus.receipts.sends import Registered
 from pullstatus.records.numbers import ENDING_DIGITS, e164, ending
+from pullstatus.steps import Steps
 from pullstatus.store import Named, Naming
 
 
@@ -107,12 +110,21 @@ class Heard:
 
 def namings(registered: Sequence[Registered], owner: str) -> list[Naming]:
     """What a store keeps of these, as part of a `store.Count`: blocks of about one size."""
+    return [_naming(together, owner) for together in _blocks(registered)]
+
+
+def _blocks(registered: Sequence[Registered]) -> Iterator[Sequence[Registered]]:
+    """What lies together: of ids no more than one name may have, as each is read for any other."""
     blocks = -(-len(registered) // limits.NAMES_BLOCK)
     size = -(-len(registered) // blocks) if blocks else 1
-    return [
-        _naming(registered[start : start + size], owner)
-        for start in range(0, len(registered), size)
-    ]
+    start = ids = 0
+    for place, each in enumerate(registered):
+        ids += len(each.ids)
+        if place - start == size or (ids > limits.MESSAGE_PARTS_MAX and place > start):
+            yield registered[start:place]
+            start, ids = place, len(each.ids)
+    if registered:
+        yield registered[start:]
 
 
 async def names_of(
@@ -214,27 +226,54 @@ async def _look(
         return hidden
     wanted = {hashed >> _HALF for _, hashed in asked}
     blocks = await store.named(sorted(wanted), sdkappid)
-    full = _full(blocks, wanted) if sdkappid is None else set[int]()
-    known = _known(blocks, wanted, owner)
-    for place, hashed in asked:
+    full = await _in_turns(_full(blocks, wanted)) if sdkappid is None else set[int]()
+    known = await _in_turns(_known(blocks, wanted, owner))
+    several: dict[int, _Several] = {}
+    for number, (place, hashed) in enumerate(asked, 1):
+        if not number % _TURN:
+            await asyncio.sleep(0)
         if found[place] is not None or place in hidden:
             continue
         if hashed >> _HALF in full:
             hidden.add(place)
-        elif hashed in known:
-            found[place] = _best(told[place], known[hashed], otherwise=otherwise)
+        elif len(places := known.get(hashed, [])) == 1:
+            found[place] = _only(told[place], *places[0], otherwise=otherwise)
+        elif places:
+            if hashed not in several:
+                several[hashed] = _Several(places)
+            found[place] = await several[hashed].best(told[place], otherwise=otherwise)
     return hidden
 
 
-def _full(blocks: Sequence[Named], wanted: set[int]) -> set[int]:
+def _full(blocks: Sequence[Named], wanted: set[int]) -> Steps[set[int]]:
     """The slots that are in as many blocks as are read of each, so that there may be more.
 
     Not the hashes: whoever wants to hide a name can make other ids of the same slot.
     """
-    if len(blocks) < limits.NAMES_FOUND_MAX:
-        return set()
-    count = Counter(slot for block in blocks for slot in wanted.intersection(block.slots))
+    count = Counter[int]()
+    if len(blocks) >= limits.NAMES_FOUND_MAX:
+        for number, block in enumerate(blocks, 1):
+            count.update(wanted.intersection(block.slots))
+            if not number % _TURN_BLOCKS:
+                yield
     return {slot for slot, blocks_of in count.items() if blocks_of >= limits.NAMES_FOUND_MAX}
+
+
+_TURN: Final = 100  # receipts, or names of one id, after which others have their turn
+_TURN_BLOCKS: Final = 16
+
+T = TypeVar("T")
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """Do all of them, and let others run between two."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 # --- how an id may be written ---------------------------------------------------------------------
@@ -411,6 +450,11 @@ class _Rows:
         place = _WRITTEN_BYTES * at if len(self._written) > _WRITTEN_BYTES else 0
         return int.from_bytes(self._written[place : place + _WRITTEN_BYTES], "little")
 
+    def number(self, at: int) -> tuple[str, str]:
+        """Calling code and the rest of the number that was registered with an id."""
+        row = self._rows[at][0] if self._rows else at
+        return self._nationcode(row), self._mobile(row)
+
     def name(self, at: int) -> Name:
         """What was registered with an id."""
         row, part, parts = self._rows[at] if self._rows else (at, 1, 1)
@@ -431,10 +475,14 @@ _Place = tuple[_Rows, int]
 """Where an id stands: in which block, and as which of its ids."""
 
 
-def _known(blocks: Sequence[Named], wanted: set[int], owner: str | None) -> dict[int, list[_Place]]:
+def _known(
+    blocks: Sequence[Named], wanted: set[int], owner: str | None
+) -> Steps[dict[int, list[_Place]]]:
     """Where each hash stands that has one of the slots, what came last first."""
     known: dict[int, list[_Place]] = {}
-    for block in blocks:
+    for number, block in enumerate(blocks, 1):
+        if not number % _TURN_BLOCKS:
+            yield
         rows = _rows(block)
         if rows is None or owner not in (None, rows.owner):
             continue
@@ -465,36 +513,114 @@ def _joined(slots: Sequence[int], rests: bytes) -> list[int]:
 # --- which one it is ------------------------------------------------------------------------------
 
 
-def _best(told: Told, places: Sequence[_Place], *, otherwise: bool) -> Name | None:
-    """The one that fits best; none if several applications have one.
+def _only(told: Told, rows: _Rows, at: int, *, otherwise: bool) -> Name | None:
+    """The one that is registered, if it fits.
 
     Args:
-        otherwise: these and what is told are ids in digits that are one only if one is hexadecimal.
+        otherwise: it and what is told are ids in digits that are one only if one is hexadecimal.
     """
-    if len(places) == 1:
-        [(rows, at)] = places
-        name = rows.name(at)
-        fits = _same_number(told.number, name.nationcode, name.mobile)
-        return name if fits or (fits is None and not otherwise) else None
-    fitting: list[tuple[Name, bool, _Place]] = []
-    for place in places:
+    name = rows.name(at)
+    fits = _same_number(told.number, name.nationcode, name.mobile)
+    return name if fits or (fits is None and not otherwise) else None
+
+
+class _Several:
+    """One id that was registered several times.
+
+    What fits best is looked up by how it is written and by the end of its number, as a receipt that
+    would be compared with each name holds up all others.
+    """
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        """Where it stands, what came last first."""
+        self._places = places
+        self._newest: dict[int | None, _Newest] = {}
+
+    async def best(self, told: Told, *, otherwise: bool) -> Name | None:
+        """The one that fits best; none if several applications have one."""
+        size = len(_end(told.number)) if told.number else None
+        if size not in self._newest:
+            self._newest[size] = await _in_turns(_newest(self._places, size))
+        newest = self._newest[size]
+        written = _written(told.id)
+        alike = written & _DECIMAL
+        sure = _ends_of(told.number, newest.sizes)
+        guesses = () if otherwise else (_NO_NUMBER,)
+        for how in (written, ~alike, ~(alike ^ _DECIMAL)):
+            for ends in (sure, guesses):
+                keys = [key for end in ends if (key := (end, how)) in newest.places]
+                if keys:
+                    return newest.name(keys)
+        return None
+
+
+_Key = tuple[str, int]
+"""The end of a number, and how an id is written: so, or (below 0) whether in decimal."""
+
+
+class _Newest(NamedTuple):
+    """The newest name of each key, of those that receipts with ends of one length may have.
+
+    Attributes:
+        places: each behind its rank, from the newest on.
+        shared: keys under which several applications have a name.
+        sizes: how many characters their numbers have of the end of a receipt's.
+    """
+
+    places: dict[_Key, tuple[int, _Place]]
+    shared: set[_Key]
+    sizes: set[int]
+
+    def name(self, keys: Sequence[_Key]) -> Name | None:
+        """The newest under any of these; none if several applications have one."""
+        found = [self.places[key] for key in keys]
+        whose = {rows.sdkappid for _, (rows, _) in found}
+        if len(whose) > 1 or not self.shared.isdisjoint(keys):
+            return None
+        _, (rows, at) = min(found, key=lambda each: each[0])
+        return rows.name(at)
+
+
+def _newest(places: Sequence[_Place], size: int | None) -> Steps[_Newest]:
+    """For receipts whose number has an end of this length; None: that tell no number."""
+    newest = _Newest({}, set(), set())
+    for rank, place in enumerate(places):
+        if rank % _TURN == _TURN - 1:
+            yield
         rows, at = place
-        name = rows.name(at)
-        fits = _same_number(told.number, name.nationcode, name.mobile)
-        if fits or (fits is None and not otherwise):
-            fitting.append((name, fits is None, place))
-    return _one_of(told, fitting) if len(fitting) > 1 else fitting[0][0] if fitting else None
+        written = rows.written(at)
+        for end in _ends_to(*rows.number(at), size, newest.sizes):
+            for key in ((end, written), (end, ~(written & _DECIMAL))):
+                _, (first, _) = newest.places.setdefault(key, (rank, place))
+                if first.sdkappid != rows.sdkappid:
+                    newest.shared.add(key)
+    return newest
 
 
-def _one_of(told: Told, fitting: Sequence[tuple[Name, bool, _Place]]) -> Name | None:
-    written = _written(told.id)
-    ranked: list[tuple[tuple[bool, bool, bool], Name]] = []
-    for name, is_guess, (rows, at) in fitting:
-        differs = rows.written(at) ^ written
-        ranked.append(((differs >= _DECIMAL, differs > 0, is_guess), name))
-    least = min(rank for rank, _ in ranked)
-    alike = [name for rank, name in ranked if rank == least]
-    return alike[0] if len({name.sdkappid for name in alike}) == 1 else None
+# As `_same_number` compares: either both end alike as they are written, or of the ends of both
+# numbers one is the end of the other.
+_NO_NUMBER: Final = ""
+_AS_WRITTEN: Final = "="
+_AS_NUMBER: Final = "."
+
+
+def _ends_to(nationcode: str, mobile: str, size: int | None, sizes: set[int]) -> Sequence[str]:
+    """Under which ends a name is found, by receipts whose number has an end of this length."""
+    if size is None or not mobile:
+        return (_NO_NUMBER,)
+    known = ending(nationcode, mobile)
+    common = min(size, len(known))
+    sizes.add(common)
+    return _AS_WRITTEN + mobile[-ENDING_DIGITS:], _AS_NUMBER + known[len(known) - common :]
+
+
+def _ends_of(number: str, sizes: set[int]) -> Sequence[str]:
+    """Under which ends a receipt finds names of its number."""
+    if not number:
+        return ()
+    end = _end(number)
+    ends = [_AS_NUMBER + end[len(end) - size :] for size in sizes]
+    return (_AS_WRITTEN + number[-ENDING_DIGITS:], *ends)
 
 
 def _same_number(number: str, nationcode: str, mobile: str) -> bool | None:
@@ -504,6 +630,10 @@ def _same_number(number: str, nationcode: str, mobile: str) -> bool | None:
     end = number[-ENDING_DIGITS:]
     if end == mobile[-ENDING_DIGITS:]:
         return True
-    end = number.strip()[-ENDING_DIGITS:].removeprefix("+")
+    end = _end(number)
     known = ending(nationcode, mobile)
     return known.endswith(end) or end.endswith(known)
+
+
+def _end(number: str) -> str:
+    return number.strip()[-ENDING_DIGITS:].removeprefix("+")

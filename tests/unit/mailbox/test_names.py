@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
+from collections.abc import Coroutine
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -10,18 +14,24 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.mailbox.names import (
+    _DECIMAL,
     Name,
     Told,
     _all_written,
     _hashes,
+    _known,
+    _same_number,
     _written,
     given_together,
     hash_of,
     names_of,
+    namings,
     plain,
 )
 from pullstatus.receipts.sends import Registered
+from pullstatus.steps import done
 from pullstatus.store import Named
+from tests.harness import slowness
 from tests.names import NamesInMemory
 
 APP, OTHER = 1400000001, 1400000002
@@ -157,6 +167,18 @@ def test_other_ids_of_the_same_slot_hide_a_name_as_well() -> None:
         names.register(OTHER, Registered("theirs", (str(each),)))
     assert sid_of(names, "4711") is None
     assert sid_of(names, str(made[0])) is None
+
+
+def test_of_numbers_of_two_lengths_the_end_that_both_have_decides() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("short", ("id",), "", "", "8000"))
+    names.register(APP, Registered("other", ("id",), "", "86", "13900139001"))
+    assert sid_of(names, "id", "13800138000") == "short"
+    assert sid_of(names, "id", "9001") == "other"
+    names.register(OTHER, Registered("theirs", ("id",), "", "86", "13800138000"))
+    assert sid_of(names, "id", "13800138000") is None
+    assert sid_of(names, "id", "13900138000") is None
+    assert sid_of(names, "id", "13900148000") == "short"
 
 
 def test_who_has_the_number_of_an_application_next_inherits_no_names() -> None:
@@ -298,3 +320,127 @@ def test_an_id_that_is_too_long_for_any_name_is_not_looked_for() -> None:
     asked = given_together(NamesInMemory(), [long], ["1"], sdkappid=APP, owner="")
     assert asyncio.run(asked) is None
     assert found(NamesInMemory(), Told(long)) == [None]
+
+
+def best_of_all(names: NamesInMemory, told: Told) -> Name | None:
+    """Which name fits best, each compared: what `names_of` has to find without that."""
+    hashed = hash_of(plain(told.id))
+    blocks = asyncio.run(names.named([hashed >> 32]))
+    ranked: list[tuple[tuple[bool, bool, bool], Name]] = []
+    for rows, at in done(_known(blocks, {hashed >> 32}, None)).get(hashed, []):
+        name = rows.name(at)
+        fits = _same_number(told.number, name.nationcode, name.mobile)
+        differs = rows.written(at) ^ _written(told.id)
+        if fits is not False:
+            ranked.append(((differs >= _DECIMAL, differs > 0, fits is None), name))
+    least = min((rank for rank, _ in ranked), default=None)
+    alike = [name for rank, name in ranked if rank == least]
+    return alike[0] if len({name.sdkappid for name in alike}) == 1 else None
+
+
+SPELT = ["ab", "AB", "aB", "0ab", "171", "0171"]
+MOBILES = st.one_of(
+    st.sampled_from(["", "13800138000", "+8613800138000", "008613800138000", "1380013 8000 "]),
+    st.text("018+ ", max_size=11),
+)
+TOLD_NUMBERS = st.one_of(
+    st.sampled_from(["", "13800138000", "+8613800138000", "138000", " 1380013 8000 "]),
+    st.text("018+ ", max_size=11),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([APP, OTHER]),
+            st.lists(st.sampled_from(SPELT), min_size=1, max_size=2, unique=True),
+            st.sampled_from(["86", "1", "", "0086"]),
+            MOBILES,
+        ),
+        max_size=7,
+    ),
+    st.lists(st.tuples(st.sampled_from(SPELT), TOLD_NUMBERS), min_size=1, max_size=5),
+)
+def test_of_several_names_that_is_found_which_fits_best_of_all(
+    registered: list[tuple[int, list[str], str, str]], receipts: list[tuple[str, str]]
+) -> None:
+    names = NamesInMemory()
+    for number, (sdkappid, ids, nationcode, mobile) in enumerate(registered):
+        names.register(sdkappid, Registered(f"s{number}", tuple(ids), "", nationcode, mobile))
+    told = [Told(*receipt) for receipt in receipts]
+    found_ = found(names, *told, Told("ab"))[:-1]
+    for receipt, name in zip(told, found_, strict=True):
+        assert name == best_of_all(names, receipt)
+
+
+def test_blocks_have_as_many_ids_as_one_name_may_have() -> None:
+    def sizes(*counts: int) -> list[int]:
+        sent = [Registered("s", tuple(map(str, range(count)))) for count in counts]
+        return [len(block.slots) for block in namings(sent, "")]
+
+    most = limits.MESSAGE_PARTS_MAX
+    assert sizes() == []
+    assert sizes(*[1] * 100) == [34, 34, 32]
+    assert sizes(*[most] * 3) == [most] * 3
+    assert sizes(1, most, 1) == [1, most, 1]
+    assert sizes(*[100] * 5) == [200, 200, 100]
+    assert sizes(1, most - 1) == [most]
+
+
+STEP_S, ALL_S = 0.02, 1  # on the machine that `slowness` compares with
+MANY = limits.NAMES_BLOCK * limits.NAMES_FOUND_MAX
+
+
+def longest_and_all_s(work: Coroutine[None, None, object]) -> tuple[float, float]:
+    """Processor time of the longest turn that it takes, and of all."""
+    turns: list[float] = []
+    is_over = False
+    gc.disable()  # it would look through what all tests have made
+    try:
+        while not is_over:
+            began = time.thread_time()
+            try:
+                work.send(None)
+            except StopIteration:
+                is_over = True
+            turns.append(time.thread_time() - began)
+    finally:
+        gc.enable()
+    return max(turns), sum(turns)
+
+
+def sends(count: int, *, mobiles: bool, ids: tuple[str, ...] = ("batch",)) -> list[Registered]:
+    return [
+        Registered(f"s{number}", ids, "", "86", f"138{number:08}" if mobiles else "")
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [
+        sends(1000, mobiles=True),
+        sends(MANY, mobiles=True),
+        sends(MANY, mobiles=False),
+        sends(
+            limits.NAMES_FOUND_MAX,
+            mobiles=True,
+            ids=tuple("".join(each) for each in product(*["aA", "bB"], *["cC", "dD"] * 3))[:255],
+        ),
+    ],
+    ids=["a batch", "what is read at most", "the same without numbers", "in every spelling"],
+)
+@pytest.mark.parametrize("told", ["8613800000007", "800000007", "7", ""])
+def test_an_id_with_many_names_holds_up_nobody(registered: list[Registered], told: str) -> None:
+    """However many receipts come of it: none is compared with each name."""
+    names = NamesInMemory()
+    names.register(APP, *registered)
+    first = registered[0].ids[0]
+    receipts = [Told(first, told), *(Told(first, f"86138{number:08}") for number in range(4000))]
+    for last in (False, False, True):
+        before = slowness()
+        longest_s, all_s = longest_and_all_s(names_of(names, receipts, sdkappid=APP))
+        slow = max(before, slowness())
+        if longest_s <= STEP_S * slow and all_s <= ALL_S * slow:
+            return
+        assert not last, (longest_s, all_s, slow)
