@@ -259,7 +259,8 @@ id for each part fewer lie in one: those that have as many ids together as one m
 NAMES_FOUND_MAX: Final = 128
 """Blocks in which an id is looked for under one hash, the newest: an id that is registered over and
 over again holds up nobody, and one that a thousand numbers share is in 32 blocks, if these came in
-one report."""
+one report. With a platform's token an id that is in so many is nobody's: who else has registered it
+is not known."""
 
 GATEWAY_ID_CHARS_MAX: Final = 128
 """Characters of the id that a gateway knows an SMS by. SMPP has 64; the longest known is a UUID
