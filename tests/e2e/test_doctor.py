@@ -406,14 +406,8 @@ def test_another_program_at_the_port_is_told(
     assert "is no pullstatus" in named["found"]
 
 
-class Public(http.server.BaseHTTPRequestHandler):
-    """What customers reach of a server: neither its health nor its figures."""
-
-    def do_GET(self) -> None:
-        if self.path != ABOUT_PATH:
-            self.send_error(404)
-            return
-        content = json.dumps({"name": "pullstatus", "version": VERSION}).encode()
+class Quiet(http.server.BaseHTTPRequestHandler):
+    def say(self, content: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -421,6 +415,16 @@ class Public(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_said: object) -> None:
         pass
+
+
+class Public(Quiet):
+    """What customers reach of a server: neither its health nor its figures."""
+
+    def do_GET(self) -> None:
+        if self.path != ABOUT_PATH:
+            self.send_error(404)
+            return
+        self.say(json.dumps({"name": "pullstatus", "version": VERSION}).encode())
 
 
 @pytest.mark.parametrize("stands", ["ready", "takes no records", "away"])
@@ -464,21 +468,14 @@ def test_a_proxy_on_the_way_is_told_without_its_password(setup: Setup) -> None:
     assert "hunter2" not in str(found)
 
 
-class Guarded(http.server.BaseHTTPRequestHandler):
+class Guarded(Quiet):
     """A Prometheus that asks for a name and a password."""
 
     def do_GET(self) -> None:
         if self.headers.get("Authorization") != "Basic bWU6aHVudGVyMg==":
             self.send_error(401)
             return
-        content = b'{"data":{"groups":[],"result":[]}}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_said: object) -> None:
-        pass
+        self.say(b'{"data":{"groups":[],"result":[]}}')
 
 
 def test_a_prometheus_behind_a_password_is_asked_with_it(setup: Setup) -> None:

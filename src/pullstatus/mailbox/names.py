@@ -14,8 +14,7 @@ written. Of ten million names an id that nobody registered meets one by chance o
 
 Names lie in blocks of up to `limits.NAMES_BLOCK` that came together, and of no more ids than one
 may have; a store finds blocks by the first half of their hashes, and knows nothing of what is in
-them. They stay for
-`limits.NAMES_HOURS`.
+them. They stay for `limits.NAMES_HOURS`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,7 +34,6 @@ from pullstatus import limits
 from pullstatus.mailbox.columns import Column, column, reader, texts_at
 from pullstatus.receipts.sends import Registered
 from pullstatus.records.numbers import ENDING_DIGITS, e164, ending
-from pullstatus.steps import Steps
 from pullstatus.store import Named, Naming
 
 
@@ -226,8 +224,8 @@ async def _look(
         return hidden
     wanted = {hashed >> _HALF for _, hashed in asked}
     blocks = await store.named(sorted(wanted), sdkappid)
-    full = await _in_turns(_full(blocks, wanted)) if sdkappid is None else set[int]()
-    known = await _in_turns(_known(blocks, wanted, owner))
+    full = await _full(blocks, wanted) if sdkappid is None else set[int]()
+    known = await _known(blocks, wanted, owner)
     several: dict[int, _Several] = {}
     for number, (place, hashed) in enumerate(asked, 1):
         if not number % _TURN:
@@ -245,7 +243,7 @@ async def _look(
     return hidden
 
 
-def _full(blocks: Sequence[Named], wanted: set[int]) -> Steps[set[int]]:
+async def _full(blocks: Sequence[Named], wanted: set[int]) -> set[int]:
     """The slots that are in as many blocks as are read of each, so that there may be more.
 
     Not the hashes: whoever wants to hide a name can make other ids of the same slot.
@@ -255,25 +253,12 @@ def _full(blocks: Sequence[Named], wanted: set[int]) -> Steps[set[int]]:
         for number, block in enumerate(blocks, 1):
             count.update(wanted.intersection(block.slots))
             if not number % _TURN_BLOCKS:
-                yield
+                await asyncio.sleep(0)
     return {slot for slot, blocks_of in count.items() if blocks_of >= limits.NAMES_FOUND_MAX}
 
 
 _TURN: Final = 100  # receipts, or names of one id, after which others have their turn
 _TURN_BLOCKS: Final = 16
-
-T = TypeVar("T")
-
-
-async def _in_turns(steps: Steps[T]) -> T:
-    """Do all of them, and let others run between two."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)
 
 
 # --- how an id may be written ---------------------------------------------------------------------
@@ -475,14 +460,14 @@ _Place = tuple[_Rows, int]
 """Where an id stands: in which block, and as which of its ids."""
 
 
-def _known(
+async def _known(
     blocks: Sequence[Named], wanted: set[int], owner: str | None
-) -> Steps[dict[int, list[_Place]]]:
+) -> dict[int, list[_Place]]:
     """Where each hash stands that has one of the slots, what came last first."""
     known: dict[int, list[_Place]] = {}
     for number, block in enumerate(blocks, 1):
         if not number % _TURN_BLOCKS:
-            yield
+            await asyncio.sleep(0)
         rows = _rows(block)
         if rows is None or owner not in (None, rows.owner):
             continue
@@ -540,7 +525,7 @@ class _Several:
         """The one that fits best; none if several applications have one."""
         size = len(_end(told.number)) if told.number else None
         if size not in self._newest:
-            self._newest[size] = await _in_turns(_newest(self._places, size))
+            self._newest[size] = await _newest(self._places, size)
         newest = self._newest[size]
         written = _written(told.id)
         alike = written & _DECIMAL
@@ -581,12 +566,12 @@ class _Newest(NamedTuple):
         return rows.name(at)
 
 
-def _newest(places: Sequence[_Place], size: int | None) -> Steps[_Newest]:
+async def _newest(places: Sequence[_Place], size: int | None) -> _Newest:
     """For receipts whose number has an end of this length; None: that tell no number."""
     newest = _Newest({}, set(), set())
     for rank, place in enumerate(places):
         if rank % _TURN == _TURN - 1:
-            yield
+            await asyncio.sleep(0)
         rows, at = place
         written = rows.written(at)
         for end in _ends_to(*rows.number(at), size, newest.sizes):

@@ -277,23 +277,20 @@ def test_an_upgraded_store_is_defined_as_a_new_one(
     assert definitions(tmp_path / "old.db") == definitions(tmp_path / "new.db")
 
 
-def test_acts_of_the_second_format_that_nobody_could_have_stored_are_refused(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    "row",
+    [
+        "audit VALUES (3, 7, 'me', 'restore', 'r', CAST(x'ff' AS TEXT))",  # it cannot be chained
+        "fingerprint VALUES (1 << 60, zeroblob(16), 'gateway', 1)",
+    ],
+)
+def test_what_nobody_can_have_stored_in_the_second_format_is_one_line(
+    tmp_path: Path, row: str
 ) -> None:
-    """A text that is none cannot be chained; the file stays as it was."""
+    """The file stays as it was."""
     url = second_format(tmp_path / "old.db")
     connection = apsw.Connection(str(tmp_path / "old.db"))
-    connection.execute("INSERT INTO audit VALUES (3, 7, 'me', 'restore', 'r', CAST(x'ff' AS TEXT))")
-    with pytest.raises(StoreCorrupt, match="nobody has ever stored"):
-        asyncio.run(open_store(url))
-    assert schema.version(connection) == 2
-    connection.close()
-
-
-def test_what_nobody_can_have_stored_in_the_second_format_is_one_line(tmp_path: Path) -> None:
-    url = second_format(tmp_path / "old.db")
-    connection = apsw.Connection(str(tmp_path / "old.db"))
-    connection.execute("INSERT INTO fingerprint VALUES (1 << 60, zeroblob(16), 'gateway', 1)")
+    connection.execute(f"INSERT INTO {row}")
     with pytest.raises(StoreCorrupt, match="nobody has ever stored"):
         asyncio.run(open_store(url))
     assert schema.version(connection) == 2

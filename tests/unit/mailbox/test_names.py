@@ -29,7 +29,6 @@ from pullstatus.mailbox.names import (
     plain,
 )
 from pullstatus.receipts.sends import Registered
-from pullstatus.steps import done
 from pullstatus.store import Named
 from tests.harness import slowness
 from tests.names import NamesInMemory
@@ -327,7 +326,7 @@ def best_of_all(names: NamesInMemory, told: Told) -> Name | None:
     hashed = hash_of(plain(told.id))
     blocks = asyncio.run(names.named([hashed >> 32]))
     ranked: list[tuple[tuple[bool, bool, bool], Name]] = []
-    for rows, at in done(_known(blocks, {hashed >> 32}, None)).get(hashed, []):
+    for rows, at in asyncio.run(_known(blocks, {hashed >> 32}, None)).get(hashed, []):
         name = rows.name(at)
         fits = _same_number(told.number, name.nationcode, name.mobile)
         differs = rows.written(at) ^ _written(told.id)
