@@ -642,9 +642,11 @@ class Program:
         shown = self.cli("app", "show", str(app.sdkappid), "--json")
         return sum(row["waiting"] for row in shown["mailboxes"] if row["kind"] == kind.path)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, *, within_s: float = PATIENCE_S) -> dict[str, float]:
         """The figures by their name and labels."""
-        lines = self.http.get("/metrics").text.splitlines()
+        answer = self.http.get("/metrics", timeout=within_s)
+        assert answer.status_code == 200, answer.text
+        lines = answer.text.splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 

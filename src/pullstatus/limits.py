@@ -424,6 +424,9 @@ Most published clients wait longer for an answer, so that they hear of it."""
 STALLED_S: Final = 5
 """Seconds that the oldest operation may wait until the server says that it is not ready."""
 
+FIGURES_S: Final = 3
+"""Seconds that the store may take for figures until they are told without it."""
+
 RECORD_BYTES_USUAL: Final = 256
 """An ordinary record as stored, for what a page may bring."""
 

@@ -518,7 +518,14 @@ def test_an_alarm_that_rings_is_as_bad_as_it_is_severe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age_ms", "level"), [(0, Level.OK), (2 * DAY_MS, Level.WARNING), (None, Level.WARNING)]
+    ("age_ms", "level"),
+    [
+        (0, Level.OK),
+        (-1000, Level.OK),
+        (2 * DAY_MS, Level.WARNING),
+        (-DAY_MS, Level.WARNING),
+        (None, Level.WARNING),
+    ],
 )
 def test_a_backup_that_is_late_or_was_never_made_is_told(age_ms: int | None, level: Level) -> None:
     done = {} if age_ms is None else {Task.BACKUP: NOW_MS - age_ms}

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pullstatus import limits
 from tests.e2e.test_cli import good, run
 from tests.harness import STATUS, Program, status, statuses
 from tests.store.postgresql import roles
@@ -107,6 +108,9 @@ def test_a_database_that_is_gone_is_told_while_nobody_asks_for_anything(
                 try:
                     program.until(lambda: readiness(program) == silent)
                     assert program.http.get("/healthz").status_code == 200
+                    found = program.metrics(within_s=limits.STORE_WAIT_S - 1)
+                    assert found["pullstatus_store_oldest_seconds"] > limits.STALLED_S
+                    assert "pullstatus_mailboxes" not in found
                 finally:
                     come()
                 program.until(lambda: readiness(program) == ready)

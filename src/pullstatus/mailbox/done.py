@@ -19,7 +19,13 @@ class Task(StrEnum):
 
 
 async def note(store: Store, task: Task, now_ms: int) -> None:
-    """Note that it was done now, with success."""
+    """Note that it was done now, with success.
+
+    What was noted by a clock that was ahead gives way: a store keeps the later of two times, and
+    nothing would be late until that one has come.
+    """
+    if (await noted_ms(store))[task] > now_ms:
+        await store.mark({_PREFIX + task: Noted(0)})
     await store.mark({_PREFIX + task: Noted(now_ms)})
 
 

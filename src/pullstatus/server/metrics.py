@@ -58,6 +58,7 @@ class Gauges(msgspec.Struct, frozen=True):
     """How everything stands when somebody asks, beside what is counted.
 
     Attributes:
+        engine: the store's own, as far as they are known; None: it has told nothing yet.
         totals: of all mailboxes; None: the store cannot be read now.
         oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
         held: pulls that wait for a record.
@@ -78,7 +79,7 @@ class Gauges(msgspec.Struct, frozen=True):
         oldest_pending_s: age of what waits longest to become a record; 0: nothing does.
     """
 
-    engine: Engine
+    engine: Engine | None
     totals: Totals | None
     oldest_waiting_s: float
     oldest_in_hand_s: float
@@ -415,7 +416,8 @@ def _metrics(figures: Figures, gauges: Gauges) -> Iterator[Metric]:
         figures.pages_given_again,
     )
     yield from _of_callbacks(figures)
-    yield from _of_the_engine(gauges.engine)
+    if gauges.engine is not None:
+        yield from _of_the_engine(gauges.engine)
     yield from _of_care(gauges)
     yield from _of_the_cluster(figures, gauges.health)
     yield _of_the_log(gauges.log)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.apps.admission import Admission
 from pullstatus.clock import wall_ms
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreUnavailable
 from pullstatus.mailbox.done import Task
 from pullstatus.mailbox.pending import Used
 from pullstatus.mailbox.traffic import Traffic
@@ -66,7 +67,7 @@ from pullstatus.server.taking import Taking
 from pullstatus.server.together import Together
 from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
-from pullstatus.store import Aside, Gone, Health, Store, Tickets
+from pullstatus.store import Aside, Engine, Gone, Health, Store, Tickets, Totals
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
@@ -89,6 +90,7 @@ _METRICS: Final = "/metrics"
 _RETRY_LATER: Final = {name.decode(): value.decode() for name, value in RETRY_LATER}
 DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
 
+T = TypeVar("T")
 Call = Callable[[Scope, Receive, Send], Awaitable[None]]
 """Answers one request."""
 
@@ -195,6 +197,9 @@ class Routes:
         slices, used = Slices(monotonic_s), Used(store)
         self._slices = slices
         self.metrics = Together(self._page)
+        self._totals = Together(self._ask_totals)
+        self._engine = Together(self._ask_engine)
+        self._engine_known: Engine | None = None
         shared = (store, registry, self.figures, self.guesses, budget, slices, shed, used)
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
@@ -373,14 +378,15 @@ class Routes:
         return await self._slices.do(render_in_steps(figures, gauges), _METRICS)
 
     async def gauges(self) -> Gauges:
-        """How everything stands now; without sums of what cannot be read."""
-        try:
-            totals = await self._store.totals(self.worst)
-        except StoreUnavailable:
-            totals = None
+        """How everything stands now; without sums of what cannot be read, or not soon.
+
+        Whoever watches a store that stands still gives up before the store does.
+        """
+        totals, engine = await asyncio.gather(_soon(self._totals), _soon(self._engine))
+        self._engine_known = engine or self._engine_known
         oldest = [] if totals is None else [totals.of[kind].oldest_ms for kind in Kind]
         return Gauges(
-            await self._store.engine(),
+            self._engine_known,
             totals,
             max(map(self._age_s, oldest), default=0.0),
             0.0 if totals is None else self._age_s(totals.in_hand.oldest_ms),
@@ -403,6 +409,12 @@ class Routes:
                 for row in (() if totals is None else totals.worst)
             ],
         )
+
+    async def _ask_totals(self) -> Totals:
+        return await self._store.totals(self.worst)
+
+    async def _ask_engine(self) -> Engine:
+        return await self._store.engine()
 
     def connections(self) -> ConnectionCounts:
         """Who is connected, and how many were not served."""
@@ -449,3 +461,12 @@ class Routes:
         self.figures.refused[http_status] += 1
         log.info("request refused", status=http_status, reason=reason, **whose(scope))
         return request_id_header(scope)
+
+
+async def _soon(ask: Callable[[], Awaitable[T]]) -> T | None:
+    """What the store answers; None: it cannot be read, or not soon. Then its work goes on."""
+    try:
+        async with asyncio.timeout(limits.FIGURES_S):
+            return await ask()
+    except (StoreUnavailable, OutcomeUnknown, TimeoutError):
+        return None

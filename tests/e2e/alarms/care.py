@@ -31,18 +31,27 @@ from tests.harness import UPKEEP_ALWAYS, Program
 def neglected(folder: Path) -> Story:
     """The newest backup is of yesterday, and the newest audit of last week."""
     now_ms = int(time.time() * 1000)
+    return cared_for(folder, now_ms - 27 * HOUR_S * 1000, now_ms - 9 * DAY_S * 1000)
+
+
+def cared_for(folder: Path, backup_ms: int, audit_ms: int) -> Story:
     program = Program(folder)
 
     async def fill() -> None:
         store = await open_store(program.store)
-        await note(store, Task.BACKUP, now_ms - 27 * HOUR_S * 1000)
-        await note(store, Task.AUDIT, now_ms - 9 * DAY_S * 1000)
+        await note(store, Task.BACKUP, backup_ms)
+        await note(store, Task.AUDIT, audit_ms)
         await store.close()
 
     asyncio.run(fill())
     with program:
         after = figures(program)
     return Story(after, begins_s=LATER_S)
+
+
+def clock_was_ahead(folder: Path) -> Story:
+    """The newest backup and audit were noted for next year, so none seems late."""
+    return cared_for(folder, *(int(time.time() * 1000) + 365 * DAY_S * 1000 for _ in Task))
 
 
 def old_certificate(folder: Path) -> Story:
@@ -84,6 +93,7 @@ def no_upkeep(folder: Path) -> Story:
 
 FAULTS: Mapping[Fault, set[str]] = {
     neglected: {"PullstatusBackupLate", "PullstatusAuditLate"},
+    clock_was_ahead: {"PullstatusBackupLate", "PullstatusAuditLate"},
     old_certificate: {"PullstatusCertificateEnds"},
     hung_upkeep: {"PullstatusUpkeepLate"},
     no_upkeep: {"PullstatusUpkeepLate"},

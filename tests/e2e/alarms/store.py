@@ -25,14 +25,15 @@ from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, http_request,
 from tests.store.build import incompressible
 
 MIB = 1 << 20
+SCRAPE_S = 9.0  # Prometheus waits for 10
 SLOW_S = 0.6
 TEXT_BYTES, TOGETHER = 15_000, 64  # of the records of a batch
 
 
-def stalled(folder: Path) -> Story:
+def stalled(folder: Path, *flags: str) -> Story:
     """Another program holds the store's file for longer than a pull waits."""
     oldest, refused = "pullstatus_store_oldest_seconds", 'pullstatus_pulls_total{result="1007"}'
-    program = Program(folder)
+    program = Program(folder, *flags)
     app = program.create_app()
     with program:
         program.feed(app, statuses(1))
@@ -43,11 +44,16 @@ def stalled(folder: Path) -> Story:
                 wire.send(http_request("POST", *app.request()))
                 for name, least in ((oldest, 5), (refused, 0)):
                     due_s = time.monotonic() + PATIENCE_S
-                    while (scrape := figures(program))[name] <= least:
+                    while (scrape := figures(program, within_s=SCRAPE_S))[name] <= least:
                         assert time.monotonic() < due_s
                         time.sleep(0.2)
                     scrapes.append(scrape)
     return Story(*scrapes, step_min=20)
+
+
+def stalled_workers(folder: Path) -> Story:
+    """The same with workers: their store is another process's, which tells of all of them."""
+    return stalled(folder, "--workers", "2")
 
 
 def slow_disk(folder: Path) -> Story:
@@ -126,6 +132,7 @@ def held_log(folder: Path) -> Story:
 
 FAULTS: Mapping[Fault, set[str]] = {
     stalled: {"PullstatusStoreStalled", "PullstatusPullsFail"},
+    stalled_workers: {"PullstatusStoreStalled", "PullstatusPullsFail"},
     slow_disk: {"PullstatusStoreSlow"},
     filling_disk: {"PullstatusDiskFills"},
     full_disk: {"PullstatusNoRoom", "PullstatusRefusesInput", "PullstatusPendingStays"},

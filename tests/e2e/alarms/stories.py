@@ -159,8 +159,8 @@ def told_by_promtool(test: Mapping[str, object], folder: Path) -> str:
 WATCHED = ("--admin", "127.0.0.1:0")
 
 
-def figures(program: Program) -> Scrape:
-    return {**program.metrics(), "up": 1}
+def figures(program: Program, *, within_s: float = PATIENCE_S) -> Scrape:
+    return {**program.metrics(within_s=within_s), "up": 1}
 
 
 def watched(program: Program) -> Scrape:

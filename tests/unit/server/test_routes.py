@@ -16,7 +16,18 @@ from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
-from pullstatus.store import NO_TICKET, Aside, Backlog, Engine, Gone, Mailbox, Page, Pull, PutAside
+from pullstatus.store import (
+    NO_TICKET,
+    Aside,
+    Backlog,
+    Engine,
+    Gone,
+    Mailbox,
+    Page,
+    Pull,
+    PutAside,
+    Totals,
+)
 from pullstatus.wire.about import Feature, read_features
 from tests.harness import PATIENCE_S, Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
@@ -359,15 +370,56 @@ def test_a_token_is_used_from_an_address_or_from_none(told: str) -> None:
         assert places == ({told} if told == "192.0.2.7" else set())
 
 
-def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
-    served = Served()
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+def test_metrics_of_a_store_that_cannot_be_read_are_without_what_only_it_tells(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its engine they have what was known last."""
+    monkeypatch.setattr(limits, "FIGURES_S", 0.05)
 
-    async def fails() -> Engine:
+    async def fails(*_: int) -> Totals:
+        if silent:
+            await asyncio.Event().wait()
         raise StoreUnavailable("held by another process")
 
-    served.store.engine = fails  # type: ignore[method-assign]
-    answer, _ = run(served.ask("GET", "/metrics"))
-    assert problem(answer, 503)["detail"] == "held by another process"
+    async def ask(known: bool) -> dict[str, float]:
+        served = Served()
+        if known:
+            assert {"pullstatus_mailboxes", "pullstatus_accepting"} <= {*await served.figures()}
+        monkeypatch.setattr(served.store, "totals", fails)
+        monkeypatch.setattr(served.store, "engine", fails)
+        return await served.figures()
+
+    for known in (False, True):
+        found = asyncio.run(ask(known))
+        assert "pullstatus_store_oldest_seconds" in found
+        assert "pullstatus_mailboxes" not in found
+        assert ("pullstatus_accepting" in found) is known
+
+
+def test_figures_that_come_late_are_not_told_as_those_of_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FIGURES_S", 0.05)
+    served = Served()
+    asked: list[asyncio.Future[Totals]] = []
+
+    async def slow(*_: int) -> Totals:
+        asked.append(asyncio.get_running_loop().create_future())
+        return await asked[-1]
+
+    async def ask() -> None:
+        with monkeypatch.context() as patched:
+            none = await served.store.totals()
+            patched.setattr(served.store, "totals", slow)
+            for _ in range(3):
+                assert "pullstatus_mailboxes" not in await served.figures()
+            [first] = asked  # nobody asks anew before it is answered
+            first.set_result(none)
+        served.store.mailboxes = [Backlog(Mailbox(APP.sdkappid, Kind.REPLY), 7, 2, 5, oldest_ms=1)]
+        assert (await served.figures())["pullstatus_mailboxes"] == 1
+
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ def care(done_ms: Mapping[Task, int], now_ms: int, *, copied: bool) -> list[Find
             )
         elif not at_ms:
             found.append(warning(task, "none is noted in the store", FIX[task]))
+        elif at_ms - now_ms > HOUR_MS:
+            told = f"the last one is noted for {moment(at_ms)}, by a clock that was ahead"
+            found.append(warning(task, told, FIX[task]))
         elif now_ms - at_ms > LATE_MS[task]:
             found.append(warning(task, f"the last one is of {moment(at_ms)}", FIX[task]))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -50,13 +51,13 @@ class _Routes(Routes):
     dead: Snapshot = NOBODY
 
     async def _page(self) -> bytes:
-        await self.fleet.look()
+        _, own = await asyncio.gather(self.fleet.look(), self.gauges())
         known = self._snapshots()
         figures = Figures()
         figures.add(self.figures.counts())
         for one in known:
             figures.add(one.counts)
-        return await self._render(figures, self._in_all(await self.gauges(), known))
+        return await self._render(figures, self._in_all(own, known))
 
     def not_ready(self) -> NotReady | None:
         return super().not_ready() or (None if self.fleet.serving else NotReady.NO_WORKER)
