@@ -386,6 +386,10 @@ wait. Most published clients wait longer."""
 STATISTICS_DAYS_MAX: Final = 32
 """Days from the first to the last hour that statistics are asked for, as documented for API 3.0."""
 
+ACT_MAILBOXES_MAX: Final = 10_000
+"""Mailboxes that one act names, by some 30 bytes each: it is one message of a cluster, whose nodes
+take no more than a MiB."""
+
 REPLAYS_KNOWN: Final = 16_384
 """Signatures that a server knows at most, to count those that come again: some MiB, and what comes
 in ten minutes at 27 pulls a second. Those of strict applications are in the store for as long as

@@ -56,7 +56,28 @@ def test_every_command_is_listed_newest_first_and_tells_no_secret(tmp_path: Path
     assert acts("--actor", "nobody") == []
     assert acts("--actor", getpass.getuser(), "--limit", "2") == [9, 8]
     assert acts("--to", "1h") == []
-    assert acts("--from", "1h", "--sdkappid", "7") == [9, 7, 6, 5, 3, 1]
+    assert acts("--from", "1h", "--sdkappid", "7") == [9, 8, 7, 6, 5, 3, 1]
+
+
+def test_what_was_done_to_what_an_application_is_read_by_is_among_its_acts(tmp_path: Path) -> None:
+    for number in ("7", "8"):
+        good(tmp_path, "app", "create", number)
+    good(tmp_path, "token", "create", "carrier", "--sdkappid", "7")
+    good(tmp_path, "token", "set", "carrier", "--unsigned")
+    pair = good(tmp_path, "secret", "create", "--app", "7")["secret_id"]
+    good(tmp_path, "secret", "disable", pair)
+    good(tmp_path, "secret", "set", pair, "--app", "8")
+    good(tmp_path, "secret", "enable", pair)
+    good(tmp_path, "token", "revoke", "carrier")
+
+    def acts(number: str) -> list[str]:
+        return [row["action"] for row in good(tmp_path, "acts", "list", "--sdkappid", number)][::-1]
+
+    assert acts("7")[1:] == [
+        *("token create", "token set", "secret create", "secret disable", "secret set"),
+        "token revoke",
+    ]
+    assert acts("8")[1:] == ["secret set", "secret enable"]
 
 
 def test_redelivery_erasure_and_restore_are_on_record(tmp_path: Path) -> None:

@@ -126,9 +126,10 @@ def test_a_recorded_request_is_tested_report_by_report(folder: Path) -> None:
         ("--source", "native", "--request", "no"),
     ):
         assert "Error: " in bad(folder, "route", "test", *wrong)
-    assert "needs --source" in bad(
-        folder, "route", "test", "--to", "1", "--request", "asked", exit_status=2
-    )
+    for given in (("--to", "1"), ("--source", "native", "--id", "1")):
+        assert "needs --source" in bad(
+            folder, "route", "test", *given, "--request", "asked", exit_status=2
+        )
 
 
 def told(folder: Path, *words: str) -> list[tuple[str, int | None]]:

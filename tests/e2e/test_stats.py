@@ -89,6 +89,7 @@ def test_whole_hours_are_counted_until_before_the_end(folder: Path) -> None:
     assert receipts("--from", "2026-01-01T16:59+00:00") == 3
     assert receipts("--from", "0001-01-01", "--to", "9999-12-31T23:59:59+00:00") == 4
     assert receipts() == 0  # of the last day
+    assert receipts("--to", "2026-01-01T16:00+00:00") == 1  # of the day before
 
 
 def test_what_is_asked_wrongly_is_said(folder: Path) -> None:

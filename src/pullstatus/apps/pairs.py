@@ -132,7 +132,6 @@ async def change_pair(
         InvalidSetting, UnknownApplication: as by `create_pair`.
     """
     numbers = None if sdkappids is None else check_granted(sdkappids)
-    detail = switches if numbers is None else {"sdkappids": numbers, **switches}
     while True:
         alone = await _alone(store)
         setting = await _setting(store, secret_id)
@@ -143,7 +142,10 @@ async def change_pair(
         if after == before:
             return before
         change = Change(setting.name, msgspec.json.encode(after), setting.value)
-        act = by.act(action, secret_id=secret_id, **detail)
+        named = before.sdkappids if numbers is None else numbers
+        no_longer = [number for number in before.sdkappids if number not in named]
+        gone = {"no_longer": no_longer} if no_longer else {}
+        act = by.act(action, secret_id=secret_id, sdkappids=named, **gone, **switches)
         if await store.change(alone, change, act=act, ticket=by.ticket()):
             return after
 

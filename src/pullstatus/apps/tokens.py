@@ -126,7 +126,7 @@ async def set_signature_key(
     if not await store.change(
         Change(before.name, msgspec.json.encode(token), before.value),
         *guards,
-        act=by.act("token set", name=name, signed=key is not None),
+        act=by.act("token set", name=name, sdkappid=token.sdkappid, signed=key is not None),
         ticket=by.ticket(),
     ):
         raise SettingChanged("this token was changed meanwhile; try again")
@@ -162,11 +162,15 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     before = await store.setting(token_setting(name))
     if before is None or before.value is None:
         raise UnknownToken(_NO_TOKEN)
-    act = by.act("token revoke", name=name)
+    token = None
+    with contextlib.suppress(StoreCorrupt):
+        token = read_token(before.name, before.value)
+    owner = {} if token is None else {"sdkappid": token.sdkappid}
+    act = by.act("token revoke", name=name, **owner)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
-    with contextlib.suppress(StoreCorrupt):  # of one that is damaged it stays
-        await forget_uses(store, token_mark(read_token(before.name, before.value)))
+    if token is not None:  # of one that is damaged they stay
+        await forget_uses(store, token_mark(token))
 
 
 async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:

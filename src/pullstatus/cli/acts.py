@@ -32,6 +32,7 @@ class _Concerned(msgspec.Struct):
     sdkappid: int | None = None
     to: int | None = None
     sdkappids: list[int] = []
+    no_longer: list[int] = []
     mailboxes: list[str] = []
 
 
@@ -224,6 +225,7 @@ def concerns(row: ActRow, sdkappid: int) -> bool:
     return (
         sdkappid in (named.sdkappid, named.to)
         or sdkappid in named.sdkappids
+        or sdkappid in named.no_longer
         or any(mailbox.startswith(f"{sdkappid}/") for mailbox in named.mailboxes)
     )
 

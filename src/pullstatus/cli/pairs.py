@@ -13,9 +13,10 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.numbers import SDKAPPID
-from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.errors import PullstatusError
 from pullstatus.store import Store
 
 secret_id_argument = click.argument("secret_id", metavar="SECRETID")
@@ -195,10 +196,14 @@ def _change(
     **switches: bool,
 ) -> None:
     async def work(store: Store) -> PairStanding:
-        await apps.change_pair(
+        pair = await apps.change_pair(
             store, secret_id, by=acting(), action=action, sdkappids=sdkappids, **switches
         )
-        return await apps.pair_standing(store, secret_id)
+        try:
+            return await apps.pair_standing(store, secret_id)
+        except PullstatusError as error:  # that it was changed is told in any case
+            say(f"how it stands cannot be read now: {error}", err=True)
+            return PairStanding(pair, pair.sdkappids, (), None)
 
     print_json(_shown(with_store(store_url, work)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 import msgspec
@@ -20,7 +20,7 @@ from pullstatus.cli.recorded import recorded, warn_of_method
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.cli.texts import FILLED
 from pullstatus.clock import wall_ms
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.mailbox import owning
 from pullstatus.mailbox.names import Told, names_of
 from pullstatus.receipts.reading import read
@@ -95,8 +95,12 @@ def add_route(
     action = Action.PARK if park else Action.DROP if drop else Action.ROUTE
     given = {member: value for member, value in conditions.items() if value is not None}
     rule = Rule(name=name, action=action, sdkappid=sdkappid, **given)
-    with_store(store_url, lambda store: apps.add_rule(store, rule, by=acting(reason), place=place))
-    _print_rule(name, store_url)
+
+    async def add(store: Store) -> dict[str, object]:
+        await apps.add_rule(store, rule, by=acting(reason), place=place)
+        return await _standing(store, name)
+
+    print_json(with_store(store_url, add))
 
 
 @route_group.command("list")
@@ -128,8 +132,12 @@ def list_routes(as_json: bool, store_url: str) -> None:
 @plainly
 def move_route(name: str, place: int, reason: str, store_url: str) -> None:
     """Put a rule at another place among the others."""
-    with_store(store_url, lambda store: apps.move_rule(store, name, place, by=acting(reason)))
-    _print_rule(name, store_url)
+
+    async def move(store: Store) -> dict[str, object]:
+        await apps.move_rule(store, name, place, by=acting(reason))
+        return await _standing(store, name)
+
+    print_json(with_store(store_url, move))
 
 
 @route_group.command("remove")
@@ -165,7 +173,8 @@ def test_route(as_json: bool, store_url: str, request: str | None, **given: str)
     """
     if not any(given.values()):
         raise click.UsageError("tell something of the record; see --help")
-    if request is not None and (not given["source"] or given["to"] or given["number"]):
+    said = any(given[name] for name in ("to", "number", "id"))
+    if request is not None and (said or not given["source"]):
         raise click.UsageError("--request needs --source, and says the rest itself")
 
     async def test(store: Store) -> list[Tested]:
@@ -316,9 +325,14 @@ def _print_tested(tested: Tested) -> None:
     say(f"It is {where}: {tested.why}.")
 
 
-def _print_rule(name: str, store_url: str) -> None:
-    found = with_store(store_url, apps.rule_standings)
-    print_json(next((_shown(each) for each in found if each.rule.name == name), None))
+async def _standing(store: Store, name: str) -> dict[str, object]:
+    """A rule that was changed just now; that it was is told in any case."""
+    found: Sequence[RuleStanding] = ()
+    try:
+        found = await apps.rule_standings(store)
+    except PullstatusError as error:
+        say(f"how it stands cannot be read now: {error}", err=True)
+    return next((_shown(each) for each in found if each.rule.name == name), {"name": name})
 
 
 def _shown(standing: RuleStanding) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -47,6 +47,8 @@ COLUMNS = [
     "title",
 ]
 
+NO_MORE = "no source any more"
+
 name_argument = click.argument("name")
 reason_option = click.option("--reason", default="", help="Why; kept on record.")
 
@@ -80,11 +82,11 @@ def list_sources(as_json: bool, store_url: str) -> None:
         traffic = await came(store, tokens, names, wall_ms())
         pairs = sorted({*waiting, *traffic})
         return [
-            _told(source)
-            | {"token": token or None, "parked": waiting[source.name, token]}
-            | _came(traffic.get((source.name, token)))
-            for source in sources
-            for token in [token for name, token in pairs if name == source.name] or [""]
+            shown
+            | {"token": token or None, "parked": waiting[name, token]}
+            | _came(traffic.get((name, token)))
+            for name, shown in _shown(sources, waiting).items()
+            for token in [token for source, token in pairs if source == name] or [""]
         ]
 
     print_rows(with_store(store_url, collect), as_json=as_json, columns=COLUMNS, empty="")
@@ -223,6 +225,16 @@ def _told(source: Source) -> dict[str, object]:
         "reads": " ".join(kind.path for kind, keys in kinds if keys is not None),
         "signature": source.signature,
     }
+
+
+def _shown(
+    sources: Sequence[Source], waiting: Iterable[tuple[str, str]]
+) -> dict[str, dict[str, object]]:
+    """All sources by their names, and what something is parked of that is no source any more."""
+    shown = {source.name: _told(source) for source in sources}
+    for name in sorted({name for name, _ in waiting} - {*shown}):
+        shown[name] = dict.fromkeys(shown["native"]) | {"source": name, "title": NO_MORE}
+    return shown
 
 
 def _came(found: Came | None) -> dict[str, object]:

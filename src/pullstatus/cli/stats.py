@@ -38,11 +38,11 @@ def stats(
 
     Delivery statuses that say success, failures by their class, and replies. A record counts once,
     whatever becomes of it, and copies by redelivery do not count. Sends are counted as far as they
-    were reported. From --from, or a day ago, until before --to, or now, in whole hours.
+    were reported. From --from, or a day before, until before --to, or now, in whole hours.
     """
-    now_ms = wall_ms()
-    last_hour = nearest_hour(now_ms if to_ms is None else to_ms - 1)
-    first_hour = nearest_hour(now_ms - DAY_MS if from_ms is None else from_ms)
+    end_ms = wall_ms() if to_ms is None else to_ms
+    last_hour = nearest_hour(end_ms if to_ms is None else end_ms - 1)
+    first_hour = nearest_hour(end_ms - DAY_MS if from_ms is None else from_ms)
     if first_hour > last_hour:
         raise click.UsageError("--from is not before --to")
 

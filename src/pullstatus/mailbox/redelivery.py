@@ -109,13 +109,20 @@ def begin(found: Sequence[Found], *, by: Operator, how: str) -> Plan:
         how: what was looked for, without the number or text itself.
 
     Raises:
-        InvalidSetting: there is nothing to redeliver.
+        InvalidSetting: there is nothing to redeliver, or it is of more mailboxes than an act names.
     """
     due = ranges(found)
     if not due:
         raise InvalidSetting("nothing that was handed out matches")
+    mailboxes = _mailboxes(due)
+    if len(mailboxes) > limits.ACT_MAILBOXES_MAX:
+        raise InvalidSetting(
+            f"what matches is of {len(mailboxes)} mailboxes, and one act names at most"
+            f" {limits.ACT_MAILBOXES_MAX}: name a shorter time, or one application after the other"
+            " with --sdkappid"
+        )
     newest_ms = max(_for_good_ms(one.row) for one in found if one.row and one.redeliverable)
-    detail = _Detail(how, _count(due), _mailboxes(due), newest_ms)
+    detail = _Detail(how, _count(due), mailboxes, newest_ms)
     return Plan(by.act(ACTION, **msgspec.structs.asdict(detail)), due)
 
 

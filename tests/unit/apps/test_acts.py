@@ -101,7 +101,7 @@ def test_every_operation_is_on_record() -> None:
             ("app rotate-key", {"sdkappid": 7, "appkeys": 1}),
             ("token create", {"name": "gateway", "sdkappid": None}),
             ("token create", {"name": "carrier", "sdkappid": 7}),
-            ("token revoke", {"name": "gateway"}),
+            ("token revoke", {"name": "gateway", "sdkappid": None}),
             ("app delete", {"sdkappid": 7, "erase": True}),
             ("app delete", {"sdkappid": 8, "erase": False}),
         ]

@@ -193,8 +193,11 @@ def test_what_a_pair_may_is_changed_on_record() -> None:
         await apps.change_pair(store, ID, by=BY, sdkappids=[8], v1=True)
         await apps.change_pair(store, ID, by=BY, action="secret disable", enabled=False)
         assert [(row.act.action, row.act.detail) for row in (await acts_of(store))[count:]] == [
-            ("secret set", f'{{"secret_id":"{ID}","sdkappids":[8],"v1":true}}'),
-            ("secret disable", f'{{"secret_id":"{ID}","enabled":false}}'),
+            (
+                "secret set",
+                f'{{"secret_id":"{ID}","sdkappids":[8],"no_longer":[{NUMBER}],"v1":true}}',
+            ),
+            ("secret disable", f'{{"secret_id":"{ID}","sdkappids":[8],"enabled":false}}'),
         ]
         registry = await served(store)
         assert registry.pairs[ID].secret_key == KEY

@@ -20,6 +20,7 @@ from pullstatus.cli.apps import _age
 from pullstatus.mailbox import parking
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Append, Change, Mailbox, Pull, Store, open_store
@@ -60,7 +61,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
 
 
-async def park(store: Store, number: int, at_ms: int) -> None:
+async def park(store: Store, number: int, at_ms: int, form: str = "tencent") -> None:
     """One item."""
     setting = await store.setting(application_setting(number))
     assert setting is not None
@@ -69,13 +70,28 @@ async def park(store: Store, number: int, at_ms: int) -> None:
         store,
         LiveApplication(Application(number, (), 0), setting.revision),
         done(read_records(request)),
-        form="tencent",
+        form=form,
         request=request,
         address="192.0.2.1",
         sender=f"carrier at {at_ms}",
         now_ms=at_ms,
         ticket=bytes(16),
     )
+
+
+def test_sources_that_are_gone_are_listed_while_something_of_theirs_is_parked(url: str) -> None:
+    async def work(store: Store) -> None:
+        value = msgspec.json.encode(Application(NUMBERS[0], (), 0))
+        await store.change(Change(application_setting(NUMBERS[0]), value, None))
+        for form in ("gone", "kannel"):
+            await park(store, NUMBERS[0], NOW_MS, form)
+
+    on_store(url, work)
+    found, _ = listed(url, "source", "list")
+    assert [row["source"] for row in found] == [*builtin(), "gone"]
+    assert {row["source"] for row in found if row["parked"]} == {"gone", "kannel"}
+    assert found[-1]["title"] == "no source any more"
+    assert {frozenset(row) for row in found} == {frozenset(found[0])}
 
 
 def test_what_is_parked_is_listed_oldest_first_whosever_it_is(url: str) -> None:

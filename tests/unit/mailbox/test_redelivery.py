@@ -123,6 +123,18 @@ class Cut:
         return copied
 
 
+def test_an_act_names_so_many_mailboxes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(store: Store) -> None:
+        found = await find(store)
+        monkeypatch.setattr(limits, "ACT_MAILBOXES_MAX", 3)
+        redelivery.begin(found, by=BY, how="time")
+        monkeypatch.setattr(limits, "ACT_MAILBOXES_MAX", 2)
+        with pytest.raises(InvalidSetting, match=r"of 3 mailboxes.*at most 2: .* --sdkappid"):
+            redelivery.begin(found, by=BY, how="time")
+
+    on_a_store(work)
+
+
 @pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("at", range(1, 10))
 def test_what_was_cut_off_is_gone_on_with(
