@@ -29,9 +29,11 @@ from pullstatus.errors import (
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import (
     Append,
+    Aside,
     Change,
     Discard,
     Erased,
+    Mailbox,
     Outcome,
     Page,
     Pull,
@@ -48,6 +50,7 @@ from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from tests.store.build import (
     NOW_MS,
+    PARKED,
     REPLIES,
     STATUSES,
     acts_of,
@@ -469,6 +472,30 @@ async def test_a_damaged_entry_is_set_aside_alone(opener: Opener, file: Path, pl
     assert (row.accepted, row.handed_out, row.quarantined, row.waiting) == (5, 4, 1, 0)
     await store.append(append(STATUSES, entries[:1]))
     assert (await store.pull(pull(STATUSES))).data == entries[0]
+
+
+@anyio
+@pytest.mark.parametrize("mailbox", [PARKED, Mailbox(PARKED.sdkappid, Aside.PENDING), STATUSES])
+async def test_what_was_set_aside_of_items_goes_with_what_lay_beside_them(
+    opener: Opener, file: Path, mailbox: Mailbox
+) -> None:
+    """No erasing by number would look into it any more; of records it does."""
+    store = await opener()
+    entries = records(5)
+    await store.append(append(mailbox, entries))
+    await store.close()
+    body = b",".join(entries)
+    damage(file, "UPDATE chunk SET body = ?", body[:5] + b"#" + body[6:])
+    store = await opener()
+    await drain(store, mailbox)
+    await Follower(store, secrets.token_hex).follow(mailbox.sdkappid)
+    left = "SELECT count(*) FROM chunk UNION ALL SELECT count(*) FROM quarantine"
+    assert connection_of(store).execute(left).fetchall() == [(1,), (1,)]
+    await store.purge(left_before_ms=NOW_MS + 1)
+    assert connection_of(store).execute(left).fetchall() == [(0,), (int(mailbox == STATUSES),)]
+    await store.close()
+    report = await audit_store(f"sqlite:///{file}", lambda _done, _all: None)
+    assert report.findings == []
 
 
 @anyio

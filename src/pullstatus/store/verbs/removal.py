@@ -94,7 +94,9 @@ def _purge_some(tables: Tables, mailbox: Mailbox, operation: Purge, room: int) -
     through, more = _due(tables, state, operation, room, last)
     if through > state.purged:
         readers.keep(tables, state, through)
-    if operation.through is not None:
+    # What was set aside of items lies in whole chunks, with the numbers of others: an erasing by
+    # number finds those by what is not removed.
+    if operation.through is not None or (mailbox.aside and through > state.purged):
         tables.remove_aside(state, through)  # what was just set aside of damaged pages, too
     if through == state.purged:
         return 0, more
