@@ -161,10 +161,12 @@ _encode_list: Final = msgspec.json.Encoder().encode
 
 
 def _statuses_2021(entries: bytes) -> bytes:
+    statuses = _decode_statuses(b"[%b]" % entries)
+    received_s = _received_s(statuses)
     return _encode_list(
         [
             _Status2021(
-                _unix_s(one.user_receive_time),
+                received_s[one.user_receive_time],
                 one.nationcode,
                 one.mobile,
                 e164(one.nationcode, one.mobile),
@@ -173,17 +175,19 @@ def _statuses_2021(entries: bytes) -> bytes:
                 one.errmsg,
                 one.ext,
             )
-            for one in _decode_statuses(b"[%b]" % entries)
+            for one in statuses
         ]
     )
 
 
 def _statuses_2019(entries: bytes) -> bytes:
+    statuses = _decode_statuses(b"[%b]" % entries)
+    received_s = _received_s(statuses)
     return _encode_list(
         [
             _Status2019(
                 one.user_receive_time,
-                _unix_s(one.user_receive_time),
+                received_s[one.user_receive_time],
                 one.nationcode,
                 e164(one.nationcode, one.mobile),
                 one.mobile,
@@ -191,7 +195,7 @@ def _statuses_2019(entries: bytes) -> bytes:
                 one.report_status,
                 one.errmsg,
             )
-            for one in _decode_statuses(b"[%b]" % entries)
+            for one in statuses
         ]
     )
 
@@ -236,6 +240,11 @@ _PAGES: Final[dict[tuple[Version, Kind], Callable[[bytes], bytes]]] = {
     (Version.V2019, Kind.DELIVERY_STATUS): _statuses_2019,
     (Version.V2019, Kind.REPLY): _replies_2019,
 }
+
+
+def _received_s(statuses: Sequence[_Status]) -> dict[str, int]:
+    """The times of some, which came together: many of them in the same second."""
+    return {received: _unix_s(received) for received in {one.user_receive_time for one in statuses}}
 
 
 def _unix_s(received: str) -> int:
