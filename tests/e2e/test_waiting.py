@@ -209,7 +209,7 @@ def test_two_held_pulls_of_one_caller_bring_the_same_page(program: Program, head
     app = program.spare_app()
     asked = [
         http_request("POST", *app.request(), headers=[f"Pullstatus-Wait: {wait_s}", header])
-        for wait_s in (50, 2)
+        for wait_s in (50, 8)
     ]
     with held(program, *asked) as [first, second]:
         program.feed(app, statuses(1))
