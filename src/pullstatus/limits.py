@@ -229,6 +229,10 @@ CALLBACK_PARTS_MAX: Final = 65_536
 """Parts of a callback that are looked at one by one; a body of more is parked as one. A body has
 room for some 8,000 records of the shortest kind."""
 
+RECEIPT_CHARS_MAX: Final = 4096
+"""Characters of a receipt as SMPP centres write it, behind which no further key is looked for: its
+own are within 300."""
+
 SPREAD_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of the items of a callback that says once what they share, with that in each of them: room
 for 1,000 numbers, the most of a batch at Sinch, and 4 KiB around each. One of more is parked. Also

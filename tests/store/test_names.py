@@ -122,8 +122,8 @@ async def test_what_is_registered_over_and_over_hides_no_older_one(store: Store)
 async def test_what_is_registered_too_often_is_nobodys_but_for_who_asks_for_its_own(
     store: Store,
 ) -> None:
-    await store.count(Count(APP, [], NOW_MS, names=namings([Registered("ours", ("4711",))], "")))
-    theirs = namings([Registered("theirs", ("4711",))], "") * limits.NAMES_FOUND_MAX
+    await store.count(Count(APP, [], NOW_MS, names=[*namings([Registered("ours", ("4711",))], "")]))
+    theirs = [*namings([Registered("theirs", ("4711",))], "")] * limits.NAMES_FOUND_MAX
     await store.count(Count(OTHER, [], NOW_MS, names=theirs))
     assert await names_of(store, [Told("4711")]) == [None]
     [name] = await names_of(store, [Told("4711")], sdkappid=APP)
@@ -133,7 +133,7 @@ async def test_what_is_registered_too_often_is_nobodys_but_for_who_asks_for_its_
 
 async def test_a_receipt_finds_its_name_in_the_store(store: Store) -> None:
     sent = [Registered(f"s{number}", (f"{number:X}",)) for number in range(0xA000, 0xA100)]
-    await store.count(Count(APP, [], NOW_MS, names=namings(sent, "owner")))
+    await store.count(Count(APP, [], NOW_MS, names=[*namings(sent, "owner")]))
     told = [Told(f"{number:08x}") for number in range(0xA000, 0xA064)]
     found = await names_of(store, [*told, Told(str(0xA0FF)), Told("b000")], sdkappid=APP)
     sids = [f"s{number}" for number in range(0xA000, 0xA064)]

@@ -106,9 +106,12 @@ class Heard:
         return self._said[asked]
 
 
-def namings(registered: Sequence[Registered], owner: str) -> list[Naming]:
-    """What a store keeps of these, as part of a `store.Count`: blocks of about one size."""
-    return [_naming(together, owner) for together in _blocks(registered)]
+def namings(registered: Sequence[Registered], owner: str) -> Iterator[Naming]:
+    """What a store keeps of these, as part of a `store.Count`: blocks of about one size.
+
+    Each is made when it is asked for: of a report as long as it may be they take a good while.
+    """
+    return (_naming(together, owner) for together in _blocks(registered))
 
 
 def _blocks(registered: Sequence[Registered]) -> Iterator[Sequence[Registered]]:

@@ -12,6 +12,7 @@ application has. There the bounds are each token's own, and `bounds` keeps them.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 from collections import Counter
@@ -146,10 +147,20 @@ async def park(
         OutcomeUnknown: it may have happened; do not answer.
     """
     mailbox = parked_mailbox(live.application.sdkappid)
-    items = [item_of(each, form, request, address, sender, now_ms) for each in receipts.unread]
+    entries: list[bytes] = []
+    digests: list[tuple[int, bytes]] = []
+    for number, each in enumerate(receipts.unread, 1):
+        item = item_of(each, form, request, address, sender, now_ms)
+        entries.append(item.encoded())
+        digests.append((0, _digest(item)))
+        if not number % _TURN:
+            await asyncio.sleep(0)
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
-    known = Fingerprints(scope_of(live, mailbox, sender), _fingerprints(items))
-    return await store.park(_aside(records, mailbox, items, known), gone)
+    known = Fingerprints(scope_of(live, mailbox, sender), digests)
+    return await store.park(_aside(records, mailbox, entries, known), gone)
+
+
+_TURN: Final = 500  # items after which others have their turn
 
 
 def aside_of(target: LiveApplication, items: Sequence[Item], now_ms: int, ticket: bytes) -> Park:
@@ -157,16 +168,16 @@ def aside_of(target: LiveApplication, items: Sequence[Item], now_ms: int, ticket
     mailbox = parked_mailbox(target.application.sdkappid)
     nothing = Receipts(Kind.DELIVERY_STATUS, [])
     records = append_of(target, nothing, sender="", now_ms=now_ms, ticket=ticket)
-    return _aside(records, mailbox, items, None)
+    return _aside(records, mailbox, [item.encoded() for item in items], None)
 
 
 def _aside(
-    records: Append, mailbox: Mailbox, items: Sequence[Item], known: Fingerprints | None
+    records: Append, mailbox: Mailbox, entries: list[bytes], known: Fingerprints | None
 ) -> Park:
     most = limits.PARKED_ITEMS_MAX, limits.PARKED_BYTES_MAX
     if mailbox.sdkappid == NOBODY:
         most = NO_BOUND, NO_BOUND
-    return Park(records, mailbox, [item.encoded() for item in items], known, *most)
+    return Park(records, mailbox, entries, known, *most)
 
 
 def item_of(
@@ -227,12 +238,8 @@ def _as_one(parts: Sequence[Unread]) -> Unread:
     return msgspec.structs.replace(parts[0], raw=b",".join([each.raw for each in parts]))
 
 
-def _fingerprints(items: Sequence[Item]) -> list[tuple[int, bytes]]:
-    """Of the bytes, the query, and what they were taken for: nothing else about them is known."""
-    return [(0, _digest(item)) for item in items]
-
-
 def _digest(item: Item) -> bytes:
+    """Of the bytes, the query, and what they were taken for: nothing else about them is known."""
     digest = hashlib.blake2b(item.format.encode() + b"\0", digest_size=16)
     digest.update(beside(item.raw, item.query))
     return digest.digest()

@@ -36,7 +36,7 @@ from pullstatus.receipts.sends import Sends
 from pullstatus.records import Kind
 from pullstatus.records.hours import hour_of, written
 from pullstatus.records.outcomes import CLASSES
-from pullstatus.store import Backlog, Count, RepeatKey, Store, Tally
+from pullstatus.store import Backlog, Count, Naming, RepeatKey, Store, Tally
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -113,6 +113,11 @@ async def count_sends(
     hours = [(hour, sends_tally(*sent)) for hour, sent in sorted(sends.hours.items())]
     if hours:
         hours.append((EVER, sends_tally(1, 0, 0)))
+    names: list[Naming] = []
+    for naming in namings(sends.names, application.owner):
+        names.append(naming)
+        if not len(names) % _TURN:
+            await let_others()
     return await store.count(
         Count(
             application.sdkappid,
@@ -121,9 +126,12 @@ async def count_sends(
             repeat_key,
             live.while_set,
             ticket,
-            namings(sends.names, application.owner),
+            names,
         )
     )
+
+
+_TURN: Final = 16  # blocks of names after which others have their turn
 
 
 class Counted:

@@ -615,10 +615,11 @@ _RECEIPT_KEYS: Final = re.compile(
 def receipt_text(text: str) -> dict[str, str]:
     """The parts of a receipt as SMPP centres write it; none if it has no id or no state.
 
-    Each value runs to the next key, the first of two alike counts, and `text` takes the rest.
+    Each value runs to the next key, the first of two alike counts, and `text` takes the rest. Keys
+    are looked for where a receipt may have them, and not far behind.
     """
     found: dict[str, str] = {}
-    marks = list(_RECEIPT_KEYS.finditer(text))
+    marks = list(_RECEIPT_KEYS.finditer(text, 0, limits.RECEIPT_CHARS_MAX))
     for place, mark in enumerate(marks):
         name = mark[1].lower().replace("_", " ")
         if name == "text":

@@ -586,6 +586,8 @@ def test_numbers_are_split_together_as_each_is(numbers: list[str], nationcode: s
         ),
         ("ID:9e-1 done_date:0000000000 STAT:FAILED err:A1", {"stat": "FAILED", "err": "A1"}),
         ("id: nothing more", {}),
+        ("id:1 " * 1000 + "stat:DELIVRD", {}),
+        ("id:1 stat:DELIVRD text:" + "a" * 9999, {"stat": "DELIVRD", "text": "a" * 9999}),
         ("", {}),
     ],
 )
