@@ -79,6 +79,7 @@ LONG_POLL_S: Final = 20
 between mostly cuts what is silent for 30 or 60."""
 
 _NOBODY_THERE: Final = (502, 503, 504)
+_LOOKS_MAX: Final = 5
 """HTTP statuses by which a gateway says that nobody is behind it."""
 
 LOST: Final = (
@@ -145,7 +146,8 @@ class Puller:
         self.keyed = keyed
         self.features: frozenset[str] = frozenset()
         self.clock_skew_s: float | None = None
-        self._looked = self._told = False  # asked `GET /`; and whoever is there has answered it
+        self._looks = 0  # how often `GET /` was asked
+        self._told = False  # whether whoever is there has answered it
 
     def __repr__(self) -> str:
         return f"{self._base_url!r}, sdkappid={self.face.sdkappid}"
@@ -227,7 +229,7 @@ class Puller:
         doubt: ClientError | None = None  # a page may be taken, and nobody knows about keys yet
         while True:
             try:
-                yield from self._look(in_doubt=doubt is not None)
+                yield from self._look(in_doubt=doubt is not None, held=patience.long_poll_s > 0)
                 if doubt is None or self.keyed:
                     page = yield from self._attempt(claim, patience.long_poll_s)
                     outage.end()
@@ -254,17 +256,19 @@ class Puller:
         safe = not error.may_have_consumed or self.keyed or knowable
         return bool(error.retry_can_help and safe)
 
-    def _look(self, *, in_doubt: bool) -> Flow[None]:
+    def _look(self, *, in_doubt: bool, held: bool) -> Flow[None]:
         """Ask the service what it can do, if that is not known: once, and again in doubt.
 
         A service that is not ours costs this one request: whatever it answers, or if it doesn't,
-        nothing is known and nothing is wrong.
+        nothing is known and nothing is wrong. One that is ours, and has not answered then, is asked
+        some more times by whoever wants to be `held`.
 
         Raises:
             NotConnected: there is no connection, nor would there be one for a pull.
             GatewayFailed: in doubt only: nobody is there who could tell.
         """
-        if self.keyed is None and not self._told and (in_doubt or not self._looked):
+        again = self.keyed and held and 0 < self._looks < _LOOKS_MAX
+        if not self._told and (again or (self.keyed is None and (in_doubt or not self._looks))):
             yield from self._ask_about(in_doubt=in_doubt)
 
     def _ask_about(self, *, in_doubt: bool) -> Flow[None]:
@@ -272,7 +276,7 @@ class Puller:
         outcome = yield from send(self._question())
         if isinstance(outcome, Unanswered) and not outcome.begun:
             whole(outcome)
-        self._looked = True
+        self._looks += 1
         if isinstance(outcome, Unanswered):
             return
         status = outcome.http_status

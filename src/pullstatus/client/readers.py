@@ -188,7 +188,7 @@ class ReaderPuller(Puller):
         pauses = self.pauses()
         for attempt in range(1, LAST_WORDS_MAX + 1):
             try:
-                yield from self._look(in_doubt=False)
+                yield from self._look()
                 yield from self._send_as_reader(claim, ack, 0, takes=False)
                 return
             except ClientError as error:
@@ -257,7 +257,7 @@ class ReaderPuller(Puller):
             log.warning("%s: %s", self._where(claim.kind.path), _unheard())
         return found
 
-    def _look(self, *, in_doubt: bool) -> Flow[None]:  # noqa: ARG002 - there never is a doubt
+    def _look(self, **_: bool) -> Flow[None]:  # there never is a doubt, and it asks until it knows
         """Make sure that the service knows readers: nothing is pulled before that is known.
 
         Raises:

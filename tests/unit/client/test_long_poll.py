@@ -68,6 +68,21 @@ def test_a_follower_is_held_instead_of_pausing(client: Hands) -> None:
     assert not client.pauses
 
 
+@pytest.mark.parametrize("fails", [1, 9])
+def test_a_service_that_could_not_say_at_first_what_it_can_do_is_asked_again(
+    client: Hands, fails: int
+) -> None:
+    """It is known to be ours by its pages; each of them brings one more question, up to a bound."""
+    clock = following(client)
+    client.about = [*[httpx.Response(503)] * fails, OURS]
+    client.also(*[clock.after(1, EMPTY)] * 8, page(1, waiting=0))
+    client.batches().one()
+    asked = 2 if fails == 1 else 5
+    assert len(client.looks) == asked
+    held = 8 if fails == 1 else 0
+    assert waits(client) == [None] + ["0"] * (8 - held) + [str(LONG_POLL_S)] * held
+
+
 @pytest.mark.parametrize("options", [{}, {"reader": "billing"}], ids=["keys", "reader"])
 def test_an_answer_is_waited_for_longer_than_the_service_holds_it(
     client: Hands, options: dict[str, Any]
