@@ -420,11 +420,42 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 class Public(Quiet):
     """What customers reach of a server: neither its health nor its figures."""
 
+    def refuse(self) -> None:
+        self.send_error(404)
+
     def do_GET(self) -> None:
         if self.path != ABOUT_PATH:
-            self.send_error(404)
+            self.refuse()
             return
         self.say(json.dumps({"name": "pullstatus", "version": VERSION}).encode())
+
+
+class Page(Public):
+    """A page of the proxy's own in place of what it keeps from strangers."""
+
+    def refuse(self) -> None:
+        self.say(b"<html>welcome</html>")
+
+
+class Maintenance(Public):
+    def refuse(self) -> None:
+        self.send_error(503)
+
+
+@pytest.mark.parametrize("answers", [Page, Maintenance])
+def test_what_a_proxy_answers_for_a_server_says_nothing_of_it(
+    setup: Setup, answers: type[Public]
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers) as public:
+        threading.Thread(target=public.serve_forever).start()
+        setup.settings["admin"] = "127.0.0.1:1"
+        setup.flags += ["--url", f"http://127.0.0.1:{public.server_port}"]
+        try:
+            findings = json.loads(setup.run().stdout)["findings"]
+        finally:
+            public.shutdown()
+    [found] = [each for each in findings if each["check"] == "server"]
+    assert "whether it takes work is not known" in found["found"]
 
 
 @pytest.mark.parametrize("stands", ["ready", "takes no records", "away"])
@@ -571,6 +602,7 @@ def test_growth_is_what_came_while_the_server_was_up() -> None:
 def test_what_a_server_tells_of_its_store_is_judged() -> None:
     said = "pullstatus_accepting {}\npullstatus_cluster_streams_down {}\n"
     assert server.figures(Figures(said.format(1, 0))) == []
+    assert server.figures(Figures("pullstatus_cluster_streams_down 0\n")) == []
     assert [each.check for each in server.figures(Figures(said.format(0, 2)))] == [
         "room",
         "cluster",

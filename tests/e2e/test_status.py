@@ -89,6 +89,19 @@ def test_what_only_the_store_knows_is_not_known_while_it_cannot_be_read() -> Non
         assert line in lines
 
 
+def test_what_a_store_has_told_nothing_of_yet_is_not_known() -> None:
+    told = TEXT.format(taken=100, wrong=1, commits=4, commit_s=1).splitlines(keepends=True)
+    names = tuple(f"pullstatus_{name}" for name in ("accepting", "store_", "commit_"))
+    silent = Figures("".join(line for line in told if not line.startswith(names)))
+    found = status(THEN, Sample(12, silent), wall_s=4600, engine="")
+    assert (found.accepting, found.store_bytes) == (None, None)
+    lines = "\n".join(screen(found))
+    assert "TAKES NO MORE" not in lines
+    assert "size not known now" in lines
+    found = status(Sample(10, silent), NOW, wall_s=4600, engine="")
+    assert (found.commits.per_s, found.commit_s, found.records_in.per_s) == (0, 0, 100)
+
+
 def test_ages_are_said_in_two_units() -> None:
     assert [age(seconds) for seconds in (0.4, 59, 90, 3600, 90061)] == [
         *("0 s", "59 s", "1 min 30 s", "1 h 0 min", "1 d 1 h"),

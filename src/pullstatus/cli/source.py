@@ -47,7 +47,7 @@ COLUMNS = [
     "title",
 ]
 
-NO_MORE = "no source any more"
+NO_MORE = "no source has this name"
 
 name_argument = click.argument("name")
 reason_option = click.option("--reason", default="", help="Why; kept on record.")
@@ -230,7 +230,7 @@ def _told(source: Source) -> dict[str, object]:
 def _shown(
     sources: Sequence[Source], waiting: Iterable[tuple[str, str]]
 ) -> dict[str, dict[str, object]]:
-    """All sources by their names, and what something is parked of that is no source any more."""
+    """All sources by their names, and names under which something is parked, and no source is."""
     shown = {source.name: _told(source) for source in sources}
     for name in sorted({name for name, _ in waiting} - {*shown}):
         shown[name] = dict.fromkeys(shown["native"]) | {"source": name, "title": NO_MORE}

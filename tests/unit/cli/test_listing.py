@@ -79,7 +79,7 @@ async def park(store: Store, number: int, at_ms: int, form: str = "tencent") -> 
     )
 
 
-def test_sources_that_are_gone_are_listed_while_something_of_theirs_is_parked(url: str) -> None:
+def test_names_of_no_source_are_listed_while_something_of_theirs_is_parked(url: str) -> None:
     async def work(store: Store) -> None:
         value = msgspec.json.encode(Application(NUMBERS[0], (), 0))
         await store.change(Change(application_setting(NUMBERS[0]), value, None))
@@ -90,7 +90,7 @@ def test_sources_that_are_gone_are_listed_while_something_of_theirs_is_parked(ur
     found, _ = listed(url, "source", "list")
     assert [row["source"] for row in found] == [*builtin(), "gone"]
     assert {row["source"] for row in found if row["parked"]} == {"gone", "kannel"}
-    assert found[-1]["title"] == "no source any more"
+    assert found[-1]["title"] == "no source has this name"
     assert {frozenset(row) for row in found} == {frozenset(found[0])}
 
 

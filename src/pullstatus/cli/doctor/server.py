@@ -60,7 +60,7 @@ def ask_health(answers: Answers, health: str) -> Answers:
             figures = _figures(watching, health)
     except _UNANSWERED:
         return answers
-    if figures is None:
+    if figures is None and not_ready is None:
         return answers
     return msgspec.structs.replace(answers, not_ready=not_ready, figures=figures)
 
@@ -70,9 +70,12 @@ _UNANSWERED: Final = httpx.HTTPError, httpx.InvalidURL, InvalidArgument, Invalid
 
 def _not_ready(watching: httpx.Client, health: str) -> str | None:
     ready = scrape.get(watching, f"{health}/readyz")
-    if ready.http_status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
-        return _said(ready, "reason")
-    return None
+    told = ready.http_status, _said(ready, "status")
+    if told == (HTTPStatus.OK, "ready"):
+        return ""
+    if told == (HTTPStatus.SERVICE_UNAVAILABLE, "not ready"):
+        return _said(ready, "reason") or None
+    return None  # it is somebody else's answer
 
 
 def _figures(watching: httpx.Client, health: str) -> Figures | None:
@@ -132,7 +135,7 @@ def server(answers: Answers) -> list[Finding]:
 def figures(said: Figures) -> list[Finding]:
     """Judge what a server tells of its store."""
     found = []
-    if not said.total("pullstatus_accepting"):
+    if "pullstatus_accepting" in said and not said.total("pullstatus_accepting"):
         found.append(
             fault(
                 "room",

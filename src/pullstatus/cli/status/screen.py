@@ -51,6 +51,7 @@ class Status(msgspec.Struct, frozen=True):
         records_in, records_out: repeats included.
         refused: batches and pulls that were answered with an error.
         shed: requests and connections for which there was no room.
+        accepting, store_bytes: None: the store has told nothing yet.
         commit_s: of a commit, on average since the sample before; 0: there was none.
         waiting, oldest_waiting_s, in_hand, parked: None: mailboxes cannot be read now.
         free_bytes: on the disk of the store; None: it has none of its own.
@@ -59,7 +60,7 @@ class Status(msgspec.Struct, frozen=True):
 
     version: str
     engine: str
-    accepting: bool
+    accepting: bool | None
     workers: int
     up_s: float
     records_in: Flow
@@ -74,7 +75,7 @@ class Status(msgspec.Struct, frozen=True):
     held: int
     parked: int | None
     store_queued: int
-    store_bytes: int
+    store_bytes: int | None
     free_bytes: int | None
     connections: int
     oldest: Sequence[Oldest]
@@ -87,23 +88,24 @@ def status(then: Sample, now: Sample, *, wall_s: float, engine: str) -> Status:
         wall_s: Unix time of `now`.
     """
     said = now.figures
+    told = then if _COMMITS in then.figures else now  # or all that there were would be since then
     spent_s, commits = (
-        said.total(name) - then.figures.total(name)
-        for name in ("pullstatus_commit_seconds_sum", "pullstatus_commit_seconds_count")
+        said.total(name) - told.figures.total(name) for name in (_COMMITS_S, _COMMITS)
     )
+    accepting = _known(said, "pullstatus_accepting")
     started_s = said.total("process_start_time_seconds")
     oldest_s = _known(said, "pullstatus_oldest_waiting_seconds")
     return Status(
         version=said.version,
         engine=engine,
-        accepting=bool(said.total("pullstatus_accepting")),
+        accepting=None if accepting is None else bool(accepting),
         workers=int(said.total("pullstatus_workers")),
         up_s=round(max(0.0, wall_s - started_s), 1) if started_s else 0.0,
         records_in=_flow(then, now, _records_in),
         records_out=_flow(then, now, _records_out),
         refused=_flow(then, now, _refused),
         shed=_flow(then, now, _shed),
-        commits=_flow(then, now, _commits),
+        commits=_flow(told, now, _commits),
         commit_s=round(spent_s / commits, 6) if commits > 0 else 0.0,
         waiting=_count(said, "pullstatus_waiting"),
         oldest_waiting_s=None if oldest_s is None else round(oldest_s, 1),
@@ -111,7 +113,7 @@ def status(then: Sample, now: Sample, *, wall_s: float, engine: str) -> Status:
         held=int(said.total("pullstatus_pulls_held")),
         parked=_count(said, "pullstatus_parked"),
         store_queued=int(said.total("pullstatus_store_queued")),
-        store_bytes=int(said.total("pullstatus_store_bytes")),
+        store_bytes=_count(said, "pullstatus_store_bytes"),
         free_bytes=_count(said, "pullstatus_store_free_bytes"),
         connections=int(said.total("pullstatus_connections")),
         oldest=_oldest(said),
@@ -143,7 +145,11 @@ def _records_out(said: Figures) -> float:
 
 
 def _commits(said: Figures) -> float:
-    return said.total("pullstatus_commit_seconds_count")
+    return said.total(_COMMITS)
+
+
+_COMMITS: Final = "pullstatus_commit_seconds_count"
+_COMMITS_S: Final = "pullstatus_commit_seconds_sum"
 
 
 def _shed(said: Figures) -> float:
@@ -192,7 +198,7 @@ def picture(now: Status, where: str) -> Group:
     """A screen of it."""
     head = Text(f"pullstatus {now.version} at {where}", "bold")
     head.append(f", up {age(now.up_s)}", "not bold")
-    if not now.accepting:
+    if now.accepting is False:
         head.append("  TAKES NO MORE RECORDS", "bold red")
     flows = _grid("", "in all", "a second")
     for name, flow in (
@@ -203,7 +209,8 @@ def picture(now: Status, where: str) -> Group:
         ("commits", now.commits),
     ):
         flows.add_row(name, f"{flow.total:,}", f"{flow.per_s:,.1f}")
-    kept = f"{now.store_bytes / _GIB:,.2f} GiB"
+    size = now.store_bytes
+    kept = "size not known now" if size is None else f"{size / _GIB:,.2f} GiB"
     if now.free_bytes is not None:
         kept += f", {now.free_bytes / _GIB:,.1f} GiB free"
     lines = Table(box=None, pad_edge=False, show_header=False)
