@@ -569,7 +569,7 @@ class Server:
     def _following(self) -> list[Coroutine[object, object, None]]:
         """Follow the log while there is little else to do, and tell how far behind that is."""
         figures = self.routes.figures
-        calm = Calm(self.store.commit_s, time.monotonic, at_work_s, lambda: figures.timed)
+        calm = Calm(self.store.commit_s, time.monotonic, self.at_work_s, lambda: figures.timed)
         follower = Follower(self.store, secrets.token_hex, breathe=calm.breathe)
         calm.behind_s = follower.behind_s
 
@@ -580,6 +580,10 @@ class Server:
             self._regularly("follower", FOLLOW_EVERY_S, follower.work),
             self._regularly("follower's place", FOLLOW_EVERY_S, tell),
         ]
+
+    def at_work_s(self) -> float:
+        """Seconds that this server was at work until now, or would have been."""
+        return at_work_s()
 
     async def _upkeep(self, registry: Registry) -> None:
         expired = await clean_up(

@@ -20,6 +20,7 @@ from pullstatus.server.figures import Figures
 from pullstatus.server.listener import Listener
 from pullstatus.server.logs import LogLines
 from pullstatus.server.metrics import ConnectionCounts, Gauges
+from pullstatus.server.pressure import at_work_of_s
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.stall import NotReady, Stall
@@ -185,6 +186,12 @@ class Parent(Server):
             *super().chores(registry),
             self._regularly("hangs", BEAT_S, self._look_at_workers),
         ]
+
+    def at_work_s(self) -> float:
+        """See `Server`: with its workers, as a share of the processors that they may have."""
+        processes = self._of_all.fleet.processes
+        share = min(len(processes), len(os.sched_getaffinity(0))) or 1
+        return super().at_work_s() + sum(map(at_work_of_s, processes)) / share
 
     async def _look_at_workers(self) -> None:
         self._of_all.fleet.end_who_hangs()
