@@ -61,6 +61,7 @@ from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Ev
 from pullstatus.server.crowd import Seat
 from pullstatus.server.figures import Figures
 from pullstatus.server.flow import Flow
+from pullstatus.server.forwarded import client_of
 from pullstatus.server.framing import Framing
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE, Refusal, refusal, unreadable
 from pullstatus.server.http import (
@@ -531,7 +532,10 @@ class Connection(HttpToolsProtocol):
             and not paused
             and self.schedule.lets_begin(asked)
         ):
-            said = self._answer_at_once(whole, self.client, self._gone_after)
+            client = self.client
+            if whole.forwarded:
+                client = client_of(self.app, whole.headers, client)
+            said = self._answer_at_once(whole, client, self._gone_after)
             if isinstance(said, tuple):
                 self.state.answered(self._read_at)
                 self.budget.take(-size, self._network)

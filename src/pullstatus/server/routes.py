@@ -253,11 +253,9 @@ class Routes:
         """What a usual request comes to before its scope is made; None: nothing is known of it.
 
         Args:
-            client: where it came from.
+            client: where it came from, before any proxy that is trusted.
             gone: whether the peer has, after so many seconds.
         """
-        if whole.forwarded:
-            return None
         path = whole.path
         try:
             if path == _PULL_PATH:

@@ -630,6 +630,18 @@ def test_usual_requests_are_answered_at_once_by_the_one_and_by_the_other_never()
     assert check(steps) == len(steps) - 1
 
 
+@pytest.mark.parametrize("place", [0, 2], ids=["somebody", "a proxy"])
+def test_usual_requests_that_are_passed_on_are_answered_at_once(place: int) -> None:
+    """As from whom a proxy speaks for, if that is trusted: of one application it matters."""
+    usual, listed = [], []
+    for told in ("198.51.100.9", "192.0.2.7, 10.0.0.1", "no address, 10.0.0.1", "10.0.0.1"):
+        passed = (("X-Forwarded-For", told), ("X-Forwarded-Proto", "https"))
+        usual.append(say(place, [batch(body=ARRAY, headers=passed)]))
+        usual.append(say(place, [pull(count_max=1, headers=passed)]))
+        listed.append(say(place, [pull(4, headers=passed)]))
+    assert len(usual) <= check([*usual, *listed]) < len([*usual, *listed])
+
+
 FAULTY: Final[dict[str, tuple[str, object, list[Step]]]] = {
     "an empty page has another header": (
         "pullstatus.server.v5._EMPTY",
