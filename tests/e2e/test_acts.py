@@ -6,6 +6,8 @@ import asyncio
 import getpass
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,15 @@ import pytest
 
 from pullstatus.apps import tally
 from tests.e2e.test_cli import FIXED_KEY, bad, good, on_a_terminal, run
-from tests.harness import PATIENCE_S, App, Program, status, statuses
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    App,
+    Program,
+    clean_environment,
+    status,
+    statuses,
+)
 
 PHONE, TEXT = "13800138000", "meet me at noon"
 OTHER_KEY = "0123456789abcdef0123456789abcdef"
@@ -110,6 +120,33 @@ def test_redelivery_erasure_and_restore_are_on_record(tmp_path: Path) -> None:
     assert good(tmp_path, "audit", *store)["sound"]
     named = good(tmp_path, "acts", "list", "--sdkappid", number, *store)
     assert [row["action"] for row in named] == ["app delete", "redeliver", "app create"]
+
+
+@pytest.mark.parametrize("more", ["", " --json", " > found"])
+def test_whoever_sits_at_a_terminal_is_asked_before_a_redelivery(tmp_path: Path, more: str) -> None:
+    """However what is found is to be shown."""
+    program = Program(tmp_path)
+    with program:
+        app = program.create_app()
+        program.feed(app, statuses(2))
+        program.drain(app)
+    command = f"{COMMAND} redeliver --from 1h --to 0s --reason r --store {program.store}{more}"
+    for answer, copied in (("n", 0), ("y", 2)):
+        spawn = "import pty, sys; sys.exit(pty.spawn(['sh', '-c', sys.argv[1]]) >> 8)"
+        done = subprocess.run(
+            [sys.executable, "-c", spawn, command],
+            cwd=tmp_path,
+            env=clean_environment(),
+            input=f"{answer}\n",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert "[y/N]" in done.stdout, done
+        assert done.returncode == (1 if answer == "n" else 0)
+        [row] = good(tmp_path, "app", "list", "--store", program.store, "--json")
+        assert row["waiting"] == copied
 
 
 def test_a_redelivery_of_which_nothing_is_left_is_none(tmp_path: Path) -> None:

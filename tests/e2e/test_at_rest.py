@@ -545,6 +545,21 @@ def test_number_may_come_by_standard_input(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["waiting"] >= 1
 
 
+@pytest.mark.parametrize("more", ["+8613800000001", "\n\n +8613800000001\n"])
+def test_of_more_than_one_number_by_standard_input_none_is_erased(
+    tmp_path: Path, more: str
+) -> None:
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, statuses(3))
+        words = ["erase", "--number", "-", "--reason", "she asked", "--store", program.store]
+        number = "+86{mobile}".format(**statuses(1)[0])
+        done = CliRunner().invoke(main, words, input=f"{number}\n{more}")
+        assert done.exit_code == 2
+        assert "one at a time" in done.stderr
+        assert len(program.drain(app)) == 3
+
+
 def test_erasure_of_an_application_that_is_gone(tmp_path: Path) -> None:
     """What it was handed stays in the store after `app delete`: this removes it."""
     number = "13899991234"

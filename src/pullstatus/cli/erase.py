@@ -75,7 +75,7 @@ def erase(
         _erase_application(sdkappid, reason or "", store_url, yes=yes)
         return
     if number == "-":
-        number = sys.stdin.buffer.readline(NUMBER_CHARS_MAX).decode(errors="replace")
+        number = _read_number()
         yes = True  # nobody is there to be asked
     try:
         meant = erasing.parse_number(number, nationcode)
@@ -86,6 +86,14 @@ def erase(
         print_json(msgspec.structs.asdict(found))
         return
     _erase_number(meant, reason or "", store_url, yes=yes)
+
+
+def _read_number() -> str:
+    """The one that standard input holds; whoever types it ends it with the line."""
+    given = sys.stdin.buffer.readline(NUMBER_CHARS_MAX)
+    if not sys.stdin.isatty() and sys.stdin.buffer.read(NUMBER_CHARS_MAX).strip():
+        raise click.UsageError("standard input holds more than one number: give one at a time")
+    return given.decode(errors="replace")
 
 
 def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from pullstatus.cli.surroundings import discard
 from pullstatus.errors import StoreCorrupt
+from pullstatus.json import ascii_json
 from pullstatus.terminal import visible
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -60,8 +61,16 @@ def print_json_line(value: object) -> None:
 
 
 def _print_json(json: bytes) -> None:
-    text = json.decode()
-    click.echo(visible(text) if sys.stdout.isatty() else text)
+    """As UTF-8 for programs, whatever the locale is; a terminal gets what it can show."""
+    if not sys.stdout.isatty():
+        click.echo(json)
+        return
+    try:
+        text = json.decode()
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = ascii_json(json).decode()
+    click.echo(visible(text))
 
 
 def print_rows(

@@ -312,8 +312,8 @@ def redeliver(
     if reason is not None and act_id is not None:
         raise click.UsageError("what is resumed has its reason on record already")
 
-    interactive = sys.stdout.isatty() and not as_json
-    shown = dry_run or interactive
+    asks = sys.stdin.isatty() and not yes
+    shown = dry_run or (sys.stdout.isatty() and not as_json)
     looking = partial(acting, reason or "")
 
     async def find(store: Store) -> tuple[str, list[Traced], int, int | None]:
@@ -349,8 +349,8 @@ def redeliver(
         raise click.ClickException(f"nothing that is stored matches; {since}")
     if dry_run:
         return
-    if interactive and redelivery.ranges(found) and not yes:
-        click.confirm(_question(found, copies_waiting), abort=True)
+    if asks and redelivery.ranges(found):
+        click.confirm(_question(found, copies_waiting), abort=True, err=True)
     by = acting(reason or "")
 
     async def copy(store: Store) -> dict[str, object]:

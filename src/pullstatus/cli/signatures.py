@@ -18,6 +18,7 @@ from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json, say
 from pullstatus.cli.service import KINDS, appkey_option, check_service, read_secret
 from pullstatus.cli.session import plainly
+from pullstatus.client.arguments import check_appkey
 from pullstatus.wire.v5.mismatch import explain_request, signed_text
 from pullstatus.wire.v5.pull import pull_request
 
@@ -40,7 +41,14 @@ MISMATCH = 1  # exit status
     "--sdkappid", type=SDKAPPID, envvar="PULLSTATUS_SDKAPPID", show_envvar=True, help="For --curl."
 )
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="For --curl.")
-@click.option("--max", "count_max", type=int, default=100, show_default=True, help="For --curl.")
+@click.option(
+    "--max",
+    "count_max",
+    type=click.IntRange(1, limits.PULL_COUNT_MAX),
+    default=limits.PULL_COUNT_MAX,
+    show_default=True,
+    help="For --curl.",
+)
 @click.option("--curl", is_flag=True, help="Print a whole pull instead, as a curl command.")
 @plainly
 def sign(
@@ -59,6 +67,7 @@ def sign(
     Prints sig and what it was made of, as JSON; the text that was signed has its appkey masked.
     """
     appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
+    check_appkey(appkey)
     random = str(SystemRandom().randrange(10**9)) if random is None else random
     at = str(int(time.time())) if at is None else at
     if not curl:

@@ -59,6 +59,18 @@ def test_body_in_another_language_is_read_as_utf_8(monkeypatch: pytest.MonkeyPat
     assert run("verify", "--random", "1", "--body", "-", given=body.encode()).exit_code == 1
 
 
+def test_nothing_is_signed_with_what_is_no_appkey(tmp_path: Path) -> None:
+    """The signature would be refused, and nobody would learn why."""
+    file = tmp_path / "key"
+    for given in ("\ufeffakey", " akey", "a\x01key"):
+        file.write_text(given, encoding="utf-8")
+        done = run("sign", "--appkey-file", str(file))
+        assert done.exit_code == 2, given
+        assert "appkey has" in done.stderr
+    done = CliRunner(env={"PULLSTATUS_APPKEY": ""}).invoke(main, ["sign"])
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("given", NO_TEXT, ids=repr)
 def test_what_is_no_text_is_said_wherever_it_is_read(given: bytes, tmp_path: Path) -> None:
     file, store = tmp_path / "in", f"sqlite:///{tmp_path}/none.db"
