@@ -247,6 +247,10 @@ INGEST_REPEAT_S: Final = 72 * 3600
 """Seconds during which a repeated ingest is accepted again but stored once. Longer than any
 carrier goes on retrying."""
 
+BRIEF_REPEAT_S: Final = 600
+"""Seconds, up to twice as many, during which equal bytes are a repeat of what tells neither an id
+nor a time: a gateway tries again within minutes, and people write the same text again."""
+
 TRAFFIC_MAX: Final = 10_000
 """Tokens, each with a source and an hour, of which a process counts what came until it is written:
 some 3 MB. What comes by others meanwhile is not counted."""

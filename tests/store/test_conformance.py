@@ -20,6 +20,7 @@ from pullstatus.store import (
     Aside,
     Change,
     Discard,
+    Fingerprints,
     Mailbox,
     Noted,
     Outcome,
@@ -553,6 +554,31 @@ async def test_a_fingerprint_is_known_for_three_days_to_the_millisecond(store: S
         new = waiting - await waiting_in(store, STATUSES)
         assert await store.append(fingerprinted(STATUSES, records(1), [1], at_ms)) == new
         assert await waiting_in(store, STATUSES) == waiting
+
+
+async def test_a_new_record_is_known_by_what_stands_behind_its_digest(store: Store) -> None:
+    """By its own and by these; one that is a repeat is not known by any more than before."""
+    a, b, c, d, e = (bytes([letter]) * 16 for letter in b"abcde")
+
+    async def new(*digests: bytes, at_ms: int = NOW_MS, scope: str = "a") -> int:
+        prints = Fingerprints(scope, [(0, digest) for digest in digests])
+        sent = Append(REPLIES, records(len(digests)), at_ms, fingerprints=prints)
+        return await store.append(sent)
+
+    assert await new(a + b + c) == 1
+    assert await new(a) == await new(b) == await new(c) == 0
+    assert await new(c + d) == 0
+    assert await new(a + b, scope="b") == 1
+    assert await new(d + b + e, e, d + a) == 1
+    assert await new(e) == 0
+    assert await new(b + e, at_ms=NOW_MS + REPEAT_MS) == 0
+    assert await new(b + a, e, at_ms=NOW_MS + REPEAT_MS + 1) == 2
+    assert await new(a, at_ms=NOW_MS + REPEAT_MS + 2) == 0
+    none = append(REPLIES, [])
+    for digests, items in ((a + b + c, 1), (b, 0), (d, 1)):
+        prints = Fingerprints("aside", [(0, digests)])
+        aside = msgspec.structs.replace(parked(none, [b"item"]), fingerprints=prints)
+        assert await store.park(aside) == PutAside(0, items, 0)
 
 
 async def test_a_refusal_leaves_those_beside_it_alone(store: Store) -> None:

@@ -29,6 +29,7 @@ from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
 from pullstatus.mailbox.standing import standing_of
 from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.brief import known_briefly
 from pullstatus.receipts.reports import beside
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
@@ -128,7 +129,8 @@ async def park(
 ) -> PutAside:
     """Store what could be read and park what could not, durable on return.
 
-    The same push again within `limits.INGEST_REPEAT_S` is stored and parked once.
+    The same push again within `limits.INGEST_REPEAT_S` is stored and parked once; what may be a
+    reply is parked once within `limits.BRIEF_REPEAT_S`.
 
     Args:
         form: the name of the format.
@@ -239,10 +241,17 @@ def _as_one(parts: Sequence[Unread]) -> Unread:
 
 
 def _digest(item: Item) -> bytes:
-    """Of the bytes, the query, and what they were taken for: nothing else about them is known."""
-    digest = hashlib.blake2b(item.format.encode() + b"\0", digest_size=16)
-    digest.update(beside(item.raw, item.query))
-    return digest.digest()
+    """Of the bytes, the query, and what they were taken for: nothing else about them is known.
+
+    What may be a reply is known for minutes: it may be one that has neither an id nor a time. What
+    is parked twice for that becomes one record, as far as it has.
+    """
+    hashing = hashlib.blake2b(item.format.encode() + b"\0", digest_size=16)
+    hashing.update(beside(item.raw, item.query))
+    digest = hashing.digest()
+    if item.kind is Kind.DELIVERY_STATUS:
+        return digest
+    return known_briefly(digest, item.at_ms // 1000)
 
 
 class Parked(msgspec.Struct, frozen=True):

@@ -233,7 +233,8 @@ async def wait(
 ) -> PutAside:
     """Put items aside, beside records that came with them, durable on return.
 
-    One that came before within `limits.INGEST_REPEAT_S`, and has left or not, is passed over.
+    One that came before within `limits.INGEST_REPEAT_S`, or a brief one within
+    `limits.BRIEF_REPEAT_S`, and has left or not, is passed over.
 
     Args:
         live: whose they are; None: nobody's yet, and there are no records then.
@@ -254,7 +255,7 @@ async def wait(
 def aside_of(live: LiveApplication, items: Sequence[Item], records: Append, sender: str) -> Park:
     """What puts items aside for an application, beside records that came with them."""
     mailbox = pending_mailbox(live.application.sdkappid)
-    prints = [fingerprint(item.report, item.source) for item in items]
+    prints = [fingerprint(item.report, item.source, item.at_ms // 1000) for item in items]
     known = Fingerprints(scope_of(live, mailbox, sender), prints)
     entries = [item.encoded() for item in items]
     most = parking.NO_BOUND  # what there is no room for does not come here

@@ -39,7 +39,8 @@ class Receipts(msgspec.Struct, frozen=True):
     fingerprints  one for each entry, for formats whose sender repeats itself and has no request
                   key; None when a repeat is recognised by other means. A fingerprint is (the
                   record's own time in Unix seconds, or below zero a number by which what comes
-                  together is remembered side by side; 16 bytes of BLAKE2b)
+                  together is remembered side by side; 16 bytes of BLAKE2b, and behind them those
+                  by which it is known, too, where it is new: see `brief`)
     repaired      how many of the entries were not as they had to be, and were mended
     unread        what could not be read, in the order it came
     """

@@ -18,6 +18,7 @@ import msgspec
 
 from pullstatus.errors import InvalidRecord
 from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.brief import known_briefly
 from pullstatus.receipts.parts import Part
 from pullstatus.receipts.times import wire_time
 from pullstatus.records import TYPES, Kind, Record, encode_all, rows_of
@@ -88,6 +89,11 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     data: bytes = b""
     coding: str = ""
     query: bytes = b""
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is known again for minutes only: see `brief`."""
+        return self.kind is Kind.REPLY and not self.id and self.at_s is None
 
     @property
     def passes(self) -> bool:
@@ -198,7 +204,9 @@ def _add(receipts: Receipts, source: str, some: Sequence[Owned], arrived_s: int)
     receipts.entries.extend(encode_all(rows))
     assert receipts.fingerprints is not None
     begun = _begun(source, receipts.kind)
-    receipts.fingerprints.extend((_order(report), _digest_of(begun, report)) for report, _ in some)
+    receipts.fingerprints.extend(
+        (_order(report), _digest_of(begun, report, arrived_s)) for report, _ in some
+    )
 
 
 def receipts_together(
@@ -245,13 +253,17 @@ def receipts_together(
     return Receipts(Kind.DELIVERY_STATUS, entries, list(zip(orders, digests, strict=True)))
 
 
-def fingerprint(report: Report, source: str) -> tuple[int, bytes]:
+def fingerprint(report: Report, source: str, arrived_s: int) -> tuple[int, bytes]:
     """What a report is known by when it comes again, as in `Receipts`.
 
     A delivery status is the same if the gateway's id, number, state and part are; without an id, or
-    of a reply without one, if all of its bytes are, those of its query included.
+    of a reply without one, if all of its bytes are, those of its query included; of a reply that
+    tells no time either only for minutes: see `brief`.
+
+    Args:
+        arrived_s: when it came, as of `receipts_of`.
     """
-    return _order(report), _digest_of(_begun(source, report.kind), report)
+    return _order(report), _digest_of(_begun(source, report.kind), report, arrived_s)
 
 
 def _order(report: Report) -> int:
@@ -281,9 +293,10 @@ def _begun(source: str, kind: Kind) -> blake2b:
     return blake2b(f"{source}\n{kind:d}".encode(), digest_size=16)
 
 
-def _digest_of(begun: blake2b, report: Report) -> bytes:
+def _digest_of(begun: blake2b, report: Report, arrived_s: int) -> bytes:
     if not report.id:
-        return _digest(begun, beside(report.raw, report.query))
+        digest = _digest(begun, beside(report.raw, report.query))
+        return known_briefly(digest, arrived_s) if report.is_brief else digest
     told = _told(report.id, report.number, _plain(report.state), report.errmsg)
     return _digest(begun, b"%b\n%d" % (told, report.part.number) if report.part else told)
 

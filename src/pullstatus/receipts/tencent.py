@@ -7,7 +7,7 @@ Tencent repeats a push that it takes for failed, without any request key. So eac
 fingerprint. Carriers report more than once for one `sid`, hence a delivery status is the same one
 only if outcome and time agree too; a reply has no id at all and is the same one only if its whole
 body is. A record that tells no time gets that of its arrival, which is left out of its fingerprint:
-the repeat arrives later.
+the repeat arrives later. Of such a reply it is so for minutes: see `brief`.
 
 Source: Tencent Cloud SMS, status and reply callbacks; protocol.md section 10.
 """
@@ -23,6 +23,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
+from pullstatus.receipts.brief import known_briefly
 from pullstatus.receipts.repair import Repaired, repair
 from pullstatus.records import (
     AT_ONCE_BYTES,
@@ -68,21 +69,21 @@ def read_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
         repaired = yield from repair(body, now_s)
         if repaired.body == body:
             raise fault
-        return (yield from _read(repaired))
+        return (yield from _read(repaired, now_s))
     finally:
         del fault  # its traceback leads back here
 
 
 def read_strictly(body: bytes) -> Steps[Receipts]:
     """Read a body that needs no repair; otherwise as `read_in_steps`."""
-    return (yield from _read(Repaired(body)))
+    return (yield from _read(Repaired(body), 0))
 
 
-def _read(repaired: Repaired) -> Steps[Receipts]:
+def _read(repaired: Repaired, now_s: int) -> Steps[Receipts]:
     body, undated = repaired.body, repaired.undated
     start = body.lstrip(b" \t\r\n")[:1]
     if start == b"{":
-        return _read_reply(body, dated=not undated, mended=repaired.count)
+        return _read_reply(body, now_s if undated else None, mended=repaired.count)
     if start == b"[":
         return (yield from _read_statuses(body, undated, repaired.count))
     raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
@@ -109,15 +110,15 @@ def _read_statuses(body: bytes, undated: frozenset[int], mended: int) -> Steps[R
     return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, mended)
 
 
-def _read_reply(body: bytes, *, dated: bool, mended: int) -> Receipts:
+def _read_reply(body: bytes, undated_s: int | None, *, mended: int) -> Receipts:
     reply, extra = decode(body, Kind.REPLY)
     [entry] = encode_all([reply], [extra])
     assert isinstance(reply, Reply)
-    if dated:
+    if undated_s is None:
         fingerprint = (reply.time, _digest(entry))
     else:
         timeless = encode(msgspec.structs.replace(reply, time=0), extra)
-        fingerprint = (_UNDATED_S, _digest(timeless))
+        fingerprint = (_UNDATED_S, known_briefly(_digest(timeless), undated_s))
     return Receipts(Kind.REPLY, [entry], [fingerprint], mended)
 
 

@@ -45,11 +45,14 @@ def keys(factor: int, items: Sequence[tuple[int, bytes]]) -> list[bytes]:
     """What is kept of records' own times and their digests of 16 bytes, 16 bytes of each.
 
     All are multiplied at once: each digest stands in a lane of a long number, which has room for
-    its product.
+    its product. Those that stand behind a digest are left out.
     """
     empty = bytes(_LANE_BYTES - _DIGEST_BYTES)
-    lanes = int.from_bytes(empty.join([digest for _, digest in items]), "big")
     size = _LANE_BYTES * len(items)
+    digests = empty.join([digest for _, digest in items])
+    if items and len(digests) != size - len(empty):
+        digests = empty.join([digest[:_DIGEST_BYTES] for _, digest in items])
+    lanes = int.from_bytes(digests, "big")
     products = (lanes * factor).to_bytes(size, "big")
     return [
         _second(record_s) + products[at : at + _HASH_BYTES]
@@ -57,6 +60,21 @@ def keys(factor: int, items: Sequence[tuple[int, bytes]]) -> list[bytes]:
             items, range(_LANE_BYTES - _DIGEST_BYTES, size, _LANE_BYTES), strict=True
         )
     ]
+
+
+def further_keys(factor: int, items: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:
+    """What is kept of the digests that stand behind others, by the places of these."""
+    return {
+        place: keys(
+            factor,
+            [
+                (record_s, digest[at : at + _DIGEST_BYTES])
+                for at in range(_DIGEST_BYTES, len(digest), _DIGEST_BYTES)
+            ],
+        )
+        for place, (record_s, digest) in enumerate(items)
+        if len(digest) > _DIGEST_BYTES
+    }
 
 
 @functools.lru_cache(maxsize=4096)

@@ -145,7 +145,8 @@ class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
 
     `items` runs parallel to the entries of an `Append`: (the record's own time in Unix seconds, or
     below zero another number of 48 bits that is near those of its neighbours; 16-byte digest). A
-    repeat has the same. `scope` keeps senders apart, and applications.
+    repeat has the same. Behind a digest others of 16 bytes may stand: where the record is new it is
+    known by these, too, from then on. `scope` keeps senders apart, and applications.
     """
 
     scope: str

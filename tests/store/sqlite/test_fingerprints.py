@@ -12,7 +12,14 @@ from pullstatus import limits
 from pullstatus.errors import StoreCorrupt, StoreFull
 from pullstatus.records import Kind
 from pullstatus.store import Append, Fingerprints, Mailbox
-from pullstatus.store.fingerprints import STEP_KEYS_MAX, factor_of, halves_of, keys, keys_of
+from pullstatus.store.fingerprints import (
+    STEP_KEYS_MAX,
+    factor_of,
+    further_keys,
+    halves_of,
+    keys,
+    keys_of,
+)
 from pullstatus.store.gathering.operations import Forget, PackedPage, Removed, packed
 from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
@@ -123,6 +130,28 @@ def test_a_batch_of_new_records_is_looked_at_as_one(
     numbers = list(range(100))
     assert stored(log, fingerprinted(STATUSES, records(100), numbers)) == 100
     assert steps_of(log) == [(NOW_MS, 100)]
+
+
+def test_what_stands_behind_a_digest_is_kept_and_forgotten_as_others_are(tmp_path: Path) -> None:
+    """In the row of the commit, so a log that is opened anew knows it; in each place once."""
+    a, b, c, d = (bytes([letter]) * 16 for letter in b"abcd")
+    log = Log(open_writer(tmp_path / "store.db"))
+    assert stored(log, batch([a + b + c, d + b])) == 2
+    assert steps_of(log) == [(NOW_MS, 4)]
+    anew = Log(open_writer(tmp_path / "store.db"))
+    assert stored(anew, batch([b, c, b + a])) == 0
+    assert steps_of(anew) == [(NOW_MS, 4)]
+    anew.commit([Forget(NOW_MS + 1, 0, 500, 60)])
+    assert steps_of(anew) == []
+    assert stored(anew, batch([c, b, a])) == 3
+
+
+def test_keys_of_digests_with_others_behind_them_are_their_own() -> None:
+    factor = factor_of(b"s" * 32, "a")
+    a, b, c = b"a" * 16, b"b" * 16, b"c" * 16
+    mixed = [(RECORD_S, a), (RECORD_S, b + c + a), (0, c)]
+    assert keys(factor, mixed) == keys(factor, [(RECORD_S, a), (RECORD_S, b), (0, c)])
+    assert further_keys(factor, mixed) == {1: keys(factor, [(RECORD_S, c), (RECORD_S, a)])}
 
 
 def test_what_is_known_among_what_is_new(log: Log) -> None:

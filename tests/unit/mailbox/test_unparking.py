@@ -20,8 +20,10 @@ from pullstatus.mailbox import append, parking, rereading, unparking
 from pullstatus.mailbox.unparking import Unparked
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.reading import read_records
+from pullstatus.receipts.reading import read, read_records
+from pullstatus.receipts.reports import Whose, receipts_of
 from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.records.hours import DAY_MS
 from pullstatus.steps import done
@@ -129,6 +131,37 @@ async def test_retry_after_a_mend_moves_what_it_can(
     assert sorted(await numbers(store)) == [3, 5]
     assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(0, 0, 2)
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+@pytest.mark.parametrize(("apart_s", "count"), [(30, 1), (1800, 2)])
+async def test_reply_that_is_parked_again_after_minutes_is_another_one(
+    store: Store, apart_s: int, count: int
+) -> None:
+    """It tells neither an id nor a time; parked or stored it is known alike."""
+    reply = {"mobile": "13800000001", "nationcode": "86", "text": "TD"}
+    known, source = await live(store), builtin()["native"]
+    receipts = Receipts(Kind.REPLY, [])
+    for at_ms in (NOW_MS, NOW_MS + apart_s * 1000):
+        request = Request("POST", b"", "", json.dumps([reply]).encode(), at_ms // 1000)
+        [report] = done(read(source, request)).reports
+        unread = Unread(report.raw, "nobody's", None, report.kind, report.index)
+        sent: dict[str, Any] = {"sender": "carrier", "now_ms": at_ms, "ticket": bytes(16)}
+        await parking.park(
+            store,
+            known,
+            msgspec.structs.replace(receipts, unread=(unread,)),
+            form="native",
+            request=request,
+            address="192.0.2.1",
+            **sent,
+        )
+        told = receipts_of(Kind.REPLY, "native", [(report, Whose("86"))], at_ms // 1000)
+        if at_ms > NOW_MS:  # the first of them is in a parked item alone
+            await append(store, known, told, **sent)
+    assert len(await parking.parked(store, NUMBER)) == count
+    await unparking.retry(store, NUMBER, by=operator(NOW_MS + 100_000_000))
+    mailbox = known.application.mailbox(Kind.REPLY)
+    assert len([entry async for entry in store.entries(mailbox)]) == count
 
 
 async def test_retry_reads_parts_that_were_gathered(

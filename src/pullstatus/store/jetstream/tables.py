@@ -17,7 +17,7 @@ import msgspec
 from pullstatus.errors import StoreDamaged
 from pullstatus.store import tallies
 from pullstatus.store.chunk import AT_MS_MAX, sizes
-from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
+from pullstatus.store.fingerprints import KEY, factor_of, further_keys, keys, keys_of
 from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.jetstream import chunks, derived, snapshots
 from pullstatus.store.jetstream.ages import Ages
@@ -977,18 +977,26 @@ class JetTables:
     def unseen(self, sdkappid: int, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
         draft = self._draft(sdkappid)
         old_ms = at_ms - REPEAT_MS
+        factor = factor_of(self._secret, fingerprints.scope)
+        further = further_keys(factor, fingerprints.items)
         fresh = []
-        for place, key in enumerate(
-            keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
-        ):
+        for place, key in enumerate(keys(factor, fingerprints.items)):
             hour = hour_of(KEY.unpack(key)[0] >> 16)
-            told = draft.prints.get(hour, _NOTHING)
-            before = told.get(key) or self._hour(draft, hour).seen.get(key)
-            before = before or self._moved.prints(hour).get(key)
-            if before is None or before < old_ms:
-                draft.prints.setdefault(hour, {})[key] = at_ms
-                fresh.append(place)
+            if self._seen_ms(draft, hour, key) >= old_ms:
+                continue
+            fresh.append(place)
+            told = draft.prints.setdefault(hour, {})
+            told[key] = at_ms
+            for each in further.get(place, ()):  # of the same time
+                if self._seen_ms(draft, hour, each) < old_ms:
+                    told[each] = at_ms
         return fresh
+
+    def _seen_ms(self, draft: Draft, hour: int, key: bytes) -> int:
+        """When a record was accepted last that is known by this; below zero: never."""
+        told = draft.prints.get(hour, _NOTHING)
+        before = told.get(key) or self._hour(draft, hour).seen.get(key)
+        return before or self._moved.prints(hour).get(key, -1)
 
     def _hour(self, draft: Draft, hour: int) -> Hour:
         """The fingerprints of an hour as of the commit that all else is of."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from pullstatus.records import Kind
-from pullstatus.store.fingerprints import factor_of, keys
+from pullstatus.store.fingerprints import factor_of, further_keys, keys
 from pullstatus.store.gathering.operations import (
     Changes,
     Enter,
@@ -56,7 +57,7 @@ class Asked:
     def __init__(self, group: Sequence[Operation], secret: bytes) -> None:
         """Look through a group; `secret` is what fingerprints are keyed with."""
         self._secret = secret
-        self._prints: dict[int, list[bytes]] = {}
+        self._prints: dict[int, tuple[list[bytes], dict[int, list[bytes]]]] = {}
         self.boxes: set[int] = set()
         self.adds: set[int] = set()
         self.due: dict[int, int] = {}
@@ -69,17 +70,24 @@ class Asked:
         for operation in group:
             self._see(operation)
 
-    def keys_of(self, fingerprints: Fingerprints) -> list[bytes]:
-        """What the store knows these records by."""
+    def keys_of(self, fingerprints: Fingerprints) -> tuple[list[bytes], dict[int, list[bytes]]]:
+        """What the store knows these records by; and some of them, by their places, besides."""
         known = self._prints.get(id(fingerprints))
         if known is None:
-            known = keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
-            self._prints[id(fingerprints)] = known
+            factor, items = factor_of(self._secret, fingerprints.scope), fingerprints.items
+            known = self._prints[id(fingerprints)] = (
+                keys(factor, items),
+                further_keys(factor, items),
+            )
         return known
 
     def prints(self) -> set[bytes]:
         """The keys of all records that have fingerprints."""
-        return {key for named in self._prints.values() for key in named}
+        return {
+            key
+            for named, further in self._prints.values()
+            for key in chain(named, *further.values())
+        }
 
     def _see(self, operation: Operation) -> None:
         if isinstance(operation, Append):

@@ -378,12 +378,16 @@ class PostgresTables:
     ) -> Sequence[int]:
         fresh = []
         known, old_ms = self._prints, at_ms - REPEAT_MS
-        for place, key in enumerate(self._asked.keys_of(fingerprints)):
-            seen = known.get(key)
-            if seen is None or seen < old_ms:
-                self._writes.fingerprint(key, at_ms, seen)
-                known[key] = at_ms
-                fresh.append(place)
+        named, further = self._asked.keys_of(fingerprints)
+        for place, key in enumerate(named):
+            if known.get(key, old_ms - 1) >= old_ms:
+                continue
+            fresh.append(place)
+            for each in (key, *further.get(place, ())):
+                seen = known.get(each)
+                if seen is None or seen < old_ms:
+                    self._writes.fingerprint(each, at_ms, seen)
+                    known[each] = at_ms
         return fresh
 
     def spend(self, sdkappid: int, once: Once, at_ms: int) -> bool:

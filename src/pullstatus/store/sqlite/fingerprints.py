@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import chain, repeat
 
 import apsw
 
@@ -30,6 +30,7 @@ from pullstatus.store.fingerprints import (
     KEY,
     SECRET_BYTES,
     factor_of,
+    further_keys,
     halves_of,
     joined,
     keys,
@@ -95,17 +96,24 @@ class Remembered:
     def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
         """The places of those that are new, in order; they are remembered from now on."""
         self.recall()
-        named = keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
-        known = self._known(named)
+        factor = factor_of(self._secret, fingerprints.scope)
+        named = keys(factor, fingerprints.items)
+        further = further_keys(factor, fingerprints.items)
+        known = self._known([*named, *chain.from_iterable(further.values())] if further else named)
         places: Sequence[int] = range(len(named))
-        if known or len(set(named)) < len(named):
+        if known or further or len(set(named)) < len(named):
             old_ms = at_ms - REPEAT_MS
-            new = []
+            new: list[int] = []
+            fresh: list[bytes] = []
             for place, key in enumerate(named):
-                if known.get(key, old_ms - 1) < old_ms:
-                    known[key] = at_ms
-                    new.append(place)
-            places, named = new, [named[place] for place in new]
+                if known.get(key, old_ms - 1) >= old_ms:
+                    continue
+                new.append(place)
+                for each in (key, *further.get(place, ())):
+                    if known.get(each, old_ms - 1) < old_ms:
+                        known[each] = at_ms
+                        fresh.append(each)
+            places, named = new, fresh
         self._fresh.update(dict.fromkeys(named, at_ms))
         self._rows.setdefault(at_ms, []).extend(named)
         return places

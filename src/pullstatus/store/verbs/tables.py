@@ -245,7 +245,10 @@ class Tables(SettingTable, Protocol):
         ...
 
     def unseen(self, sdkappid: int, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
-        """The places of those that are new, in order; they are remembered from now on."""
+        """The places of those that are new, in order.
+
+        They are remembered from now on, with what stands behind their digests.
+        """
         ...
 
     def spend(self, sdkappid: int, once: Once, at_ms: int) -> bool:
