@@ -174,4 +174,6 @@ def _decides(pieces: Sequence[Piece], by_number: dict[int, Report], count: int) 
     if len(by_number) == count:
         return last
     said = f"{len(by_number)} of {count} parts were reported, and these had arrived"
-    return msgspec.structs.replace(last, state=State.FAIL, errmsg=UNKNOWN, description=said)
+    return msgspec.structs.replace(
+        last, state=State.FAIL, errmsg=UNKNOWN, code="", description=said
+    )

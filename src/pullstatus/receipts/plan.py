@@ -6,7 +6,8 @@
 
 It takes what is usual, and leaves the rest, item by item, to `reading`, which reads everything one
 by one and has the last word: both come to the same. Of an item that is left nothing is known but
-that. A row that reads raw bytes, SMPP receipts or texts in other codings has no plan for these.
+that. A row that reads raw bytes, SMPP receipts or texts in other codings has no plan for these, nor
+one that has other codes for some.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class _Statuses(_Table):
 
     def __init__(self, keys: StatusKeys, column: Callable[[Keys], _Column]) -> None:
         super().__init__(keys, column)
-        self._usual = not (keys.receipt or keys.part)
+        self._usual = not (keys.receipt or keys.part or keys.errmsgs)
         self._by_state = keys.when == keys.state and not keys.unless  # one without is odd anyway
         self._keys, self._states, self._otherwise = keys, keys.states, keys.otherwise
         self._words = list(map(column, keys_of(keys.state)))

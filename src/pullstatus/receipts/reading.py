@@ -497,6 +497,8 @@ def _status(
     if state is None:
         return Unread(raw, "is a state that its source does not know", member, kind, index)
     part = None if keys.part is None else _part(keys.part, members)
+    code = _text(members, keys.errmsg) or said
+    errmsg = keys.errmsgs.get(code.casefold(), code)
     report = Report(
         kind,
         raw,
@@ -508,9 +510,10 @@ def _status(
         ext=_text(members, keys.ext),
         at_s=_time(members, keys, request.arrived_s),
         state=state,
-        errmsg=_text(members, keys.errmsg) or said,
+        errmsg=errmsg,
         description=_text(members, keys.description),
         part=None if part is None or part.count == 1 else part,
+        code="" if code == errmsg else code,
     )
     if state is not State.INTERMEDIATE and not (report.sid or report.id):
         return Unread(raw, "must tell an id", _first(keys.id or keys.sid), kind, index)

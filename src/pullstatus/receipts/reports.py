@@ -68,6 +68,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         data, coding: of a part of a reply, the bytes that its text stands for and what they are in:
             a message may be cut within a character.
         query: of what is all of a request with a body, the query beside that.
+        code: of a delivery status, the code as the gateway says it, where `errmsg` is another; by
+            this it is known again.
     """
 
     kind: Kind
@@ -89,6 +91,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     data: bytes = b""
     coding: str = ""
     query: bytes = b""
+    code: str = ""
 
     @property
     def is_brief(self) -> bool:
@@ -297,7 +300,8 @@ def _digest_of(begun: blake2b, report: Report, arrived_s: int) -> bytes:
     if not report.id:
         digest = _digest(begun, beside(report.raw, report.query))
         return known_briefly(digest, arrived_s) if report.is_brief else digest
-    told = _told(report.id, report.number, _plain(report.state), report.errmsg)
+    code = report.code or report.errmsg
+    told = _told(report.id, report.number, _plain(report.state), code)
     return _digest(begun, b"%b\n%d" % (told, report.part.number) if report.part else told)
 
 

@@ -97,6 +97,8 @@ class StatusKeys(_Keys, frozen=True, forbid_unknown_fields=True):
             count for nothing.
         otherwise: of a state that is not among them; none: it is not read.
         errmsg: the code; none: the state as the gateway says it.
+        errmsgs: what stands for some of these, as `states` has names: of one word of which there
+            are several spellings the one by which it is counted.
         description: words for it.
         part: members that say of which part of a message it is, where each has a status of its own;
             the reference is of one message alone.
@@ -109,6 +111,7 @@ class StatusKeys(_Keys, frozen=True, forbid_unknown_fields=True):
     states: dict[str, State] = {}
     otherwise: State | None = None
     errmsg: Keys = ()
+    errmsgs: dict[str, str] = {}
     description: Keys = ()
     part: PartKeys | None = None
     receipt: Keys = ()
@@ -280,6 +283,10 @@ def _check(source: Source) -> None:
             raise InvalidSetting("status.states must say what each state is")
         if any(name != name.casefold() for name in source.status.states):
             raise InvalidSetting("status.states must be in small letters: any are taken for them")
+        if any(name != name.casefold() for name in source.status.errmsgs):
+            raise InvalidSetting("status.errmsgs must be in small letters: any are taken for them")
+        if not all(source.status.errmsgs.values()):
+            raise InvalidSetting("status.errmsgs must say a code for each")
     if source.reply is not None:
         if not source.reply.number or not (source.reply.text or source.reply.hexadecimal):
             raise InvalidSetting("reply must say which members are number and text")

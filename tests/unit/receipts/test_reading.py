@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import get_args
 from urllib.parse import quote, quote_plus, urlencode
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,15 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Unread
-from pullstatus.receipts.reading import read, read_records, receipt_text
-from pullstatus.receipts.reports import Report, Reports, State, Whose, receipts_of
+from pullstatus.receipts.reading import read, read_records, read_usual, receipt_text
+from pullstatus.receipts.reports import (
+    Report,
+    Reports,
+    State,
+    Whose,
+    fingerprint,
+    receipts_of,
+)
 from pullstatus.receipts.request import Request, charset_of
 from pullstatus.receipts.source import Form, Source, builtin, read_source
 from pullstatus.receipts.times import TIMES
@@ -431,6 +439,8 @@ def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str
         (('items = "body"', 'items = "bodies"'), "items must be"),
         (('name = "mine"', 'name = "Mine"'), "name must be"),
         (("ok =", "OK ="), "status.states must be in small letters"),
+        (("time =", 'errmsgs = { A = "B" }\ntime ='), "status.errmsgs must be in small letters"),
+        (("time =", 'errmsgs = { a = "" }\ntime ='), "status.errmsgs must say a code for each"),
         (('when = "state"', ""), "must tell a delivery status from a reply"),
         (('time = "at"', 'times = "at"'), "times"),
         (('"SUCCESS"', '"GOOD"'), "GOOD"),
@@ -520,6 +530,44 @@ def test_records_come_of_reports_once_it_is_known_whose_they_are() -> None:
     assert receipts.fingerprints is not None
     again = receipts_of(Kind.DELIVERY_STATUS, "mine", [(good, Whose())], NOW_S + 60)
     assert again.fingerprints == receipts.fingerprints
+
+
+def test_a_report_is_known_again_by_the_code_as_its_gateway_says_it() -> None:
+    """So that what came before a row had another code for it is a repeat yet."""
+    query = b"dlr=2&from=%2B8613800000001&id=7&answer=id%3A7+stat%3AFAILED"
+    [report] = done(read(builtin()["kannel"], Request("GET", query, "", b"", NOW_S))).reports
+    assert (report.errmsg, report.code) == ("UNDELIV", "FAILED")
+    plain = msgspec.structs.replace(report, errmsg="FAILED", code="")
+    assert fingerprint(report, "kannel", NOW_S) == fingerprint(plain, "kannel", NOW_S)
+    told = [receipts_of(report.kind, "kannel", [(each, Whose())], 1) for each in (report, plain)]
+    assert told[0].fingerprints == told[1].fingerprints
+    assert [json.loads(each.entries[0])["errmsg"] for each in told] == ["UNDELIV", "FAILED"]
+
+
+def test_items_of_a_list_have_the_codes_that_stand_for_theirs() -> None:
+    row = """
+name = "mine"
+items = "body"
+[status]
+number = "to"
+id = "id"
+state = "state"
+states = { ok = "SUCCESS" }
+otherwise = "FAIL"
+errmsg = "why"
+errmsgs = { ok = "DELIVRD", failed = "UNDELIV" }
+"""
+    items = [
+        {"to": "+8613800000001", "id": str(number), **said}
+        for number, said in enumerate(
+            [{"state": "OK"}, {"state": "bad"}, {"state": "x", "why": "Failed"}]
+        )
+    ]
+    body = json.dumps(items).encode()
+    request = Request("POST", b"", "application/json", body, NOW_S)
+    found = done(read(read_source(row), request)).reports
+    assert [report.errmsg for report in found] == ["DELIVRD", "bad", "UNDELIV"]
+    assert read_usual(read_source(row), request, None) is None
 
 
 def orders(*ids: str) -> list[int]:
