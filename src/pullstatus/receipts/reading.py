@@ -54,7 +54,7 @@ def read(source: Source, request: Request) -> Steps[Reports]:
     if request.encoded:
         return _join([_encoded(request)])
     name = ""
-    parts = 0
+    parts = size = 0
     fields: list[Reports] = []
     for items in source.places:
         place, _, name = items.partition(".")
@@ -72,12 +72,21 @@ def read(source: Source, request: Request) -> Steps[Reports]:
             parts += len(said.reports) + len(said.unread)
             if parts > limits.CALLBACK_PARTS_MAX:
                 return Reports([], (Unread(_whole(request), _TOO_MANY),))
+            size += _size_of(said) if source.each else 0
+            if size > limits.SPREAD_BYTES_MAX:
+                return Reports([], (Unread(_whole(request), _TOO_MUCH),))
     if fields:
         return Reports(
             [report for each in fields for report in each.reports],
             tuple(_whole_once(unread for each in fields for unread in each.unread)),
         )
     return _join([Unread(_whole(request), f"must have {name}", name)])
+
+
+def _size_of(said: Reports) -> int:
+    """Bytes of the items."""
+    unread = sum(len(each.raw) for each in said.unread if each.index is not None)
+    return unread + sum(len(report.raw) for report in said.reports)
 
 
 def _whole_once(unread: Iterable[Unread]) -> Iterator[Unread]:
@@ -233,7 +242,7 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
     if source.each:
         pairs = yield from _spread(items, source.each)
         if pairs is None:
-            return Reports([], (Unread(raw, _TOO_MANY),))
+            return Reports([], (Unread(raw, _TOO_MUCH),))
         kept, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if len(kept) > limits.CALLBACK_PARTS_MAX:
         return Reports([], (Unread(raw, _TOO_MANY),))
@@ -241,6 +250,8 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
 
 
 _TOO_MANY: Final = f"must be JSON, of at most {limits.CALLBACK_PARTS_MAX:,} parts"
+_SPREAD_MIB: Final = limits.SPREAD_BYTES_MAX // 2**20
+_TOO_MUCH: Final = f"{_TOO_MANY}, and of at most {_SPREAD_MIB} MiB with what they share in each"
 
 
 def _cut(text: bytes, member: str) -> list[bytes] | None:

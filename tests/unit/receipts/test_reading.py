@@ -336,6 +336,20 @@ def test_a_batch_that_would_be_too_much_is_told_as_one() -> None:
         assert unread.index is None
 
 
+@pytest.mark.parametrize(("fields", "is_much"), [(1, False), (2, True), (40, True)])
+def test_the_fields_of_a_form_have_one_bound_together(fields: int, is_much: bool) -> None:
+    """What is kept of them all, with what the items of each share."""
+    row = ROW.format(items="form.a").replace('"state"', '"to.state"')
+    source = read_source(row.replace("[status]", 'each = "to.number"\n[status]', 1))
+    told = {**BATCH, "note": "x" * 25_000, "to": [{"state": "ok", "number": ["861"] * 100}]}
+    batches = [json.dumps({**told, "id": str(number)}) for number in range(fields)]
+    body = urlencode([("a", each) for each in batches]).encode()
+    found = done(read(source, Request("POST", b"", FORM, body, NOW_S)))
+    assert len(found.reports) == (0 if is_much else 100)
+    assert [(each.raw, each.index) for each in found.unread] == [(body, None)] * is_much
+    assert all("of at most 4 MiB" in each.reason for each in found.unread)
+
+
 def test_a_list_in_an_object_has_a_bound_too() -> None:
     [unread] = said(b'{"list":[%b1]}' % (b"1," * 70_000), "body.list").unread
     assert "parts" in unread.reason
