@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_S: Final = 15.0
 
+CallKind = Literal["status", "reply"]
+
 
 class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a callback looks like; one of them is there."""
@@ -57,6 +59,7 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         says: a pattern of the body that has to come with them.
         final: HTTP statuses after which it does not call again, whatever `again` says.
         reply: none: it sends no replies.
+        reply_pauses, reply_tries: of replies; none: `pauses` and `tries` are of both.
     """
 
     taken: frozenset[int]
@@ -67,6 +70,8 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reply: Form | None = None
     says: str | None = None
     final: frozenset[int] = frozenset()
+    reply_pauses: tuple[float, ...] = ()
+    reply_tries: int = 0
 
     def takes(self, status: int, body: str) -> bool:
         """Whether an answer is success to it."""
@@ -74,17 +79,19 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return False
         return self.says is None or re.fullmatch(self.says, body.strip(), re.DOTALL) is not None
 
-    def calls_again(self, status: int, tries: int) -> bool:
+    def calls_again(self, kind: CallKind, status: int, tries: int) -> bool:
         """Whether it calls again after a failure, having called so often."""
-        if tries >= self.tries or status in self.final:
+        most = (kind == "reply" and self.reply_tries) or self.tries
+        if tries >= most or status in self.final:
             return False
         if self.again == "unreachable":
             return status == UNREACHABLE
         return self.again == "failures" or status in (UNREACHABLE, 429) or status >= 500
 
-    def pause_s(self, tries: int) -> float:
+    def pause_s(self, kind: CallKind, tries: int) -> float:
         """How long it waits then."""
-        return self.pauses[min(tries, len(self.pauses)) - 1]
+        pauses = (kind == "reply" and self.reply_pauses) or self.pauses
+        return pauses[min(tries, len(pauses)) - 1]
 
 
 @cache
@@ -148,7 +155,7 @@ class Call(msgspec.Struct):
     """
 
     gateway: str
-    kind: Literal["status", "reply"]
+    kind: CallKind
     sid: str
     tries: int = 0
     http_status: int | None = None
@@ -231,8 +238,8 @@ class Gateways:
             return  # it was in the air then
         if gateway.takes(call.http_status, body):
             call.state = "taken"
-        elif gateway.calls_again(call.http_status, call.tries):
-            pause_s = gateway.pause_s(call.tries) / play.pace
+        elif gateway.calls_again(call.kind, call.http_status, call.tries):
+            pause_s = gateway.pause_s(call.kind, call.tries) / play.pace
             order = next(self._order)
             again = (order, call, play, request)
             timer = asyncio.get_running_loop().call_later(pause_s, self._again, *again)

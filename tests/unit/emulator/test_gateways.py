@@ -195,12 +195,23 @@ def test_replies_of_a_gateway_that_sends_none_are_refused() -> None:
 def test_a_gateway_calls_again_after_what_it_does(
     name: str, http_status: int, tries: int, again: bool
 ) -> None:
-    assert gateways()[name].calls_again(http_status, tries) is again
+    assert gateways()[name].calls_again("status", http_status, tries) is again
+
+
+def test_replies_of_some_have_times_of_their_own() -> None:
+    """As each page says: of Yunpian receipts come 3 times more, replies 5 times."""
+    yunpian, aliyun = gateways()["yunpian"], gateways()["aliyun"]
+    assert [yunpian.calls_again("status", 503, tries) for tries in (3, 4)] == [True, False]
+    assert [yunpian.calls_again("reply", 503, tries) for tries in (5, 6)] == [True, False]
+    assert [yunpian.pause_s("status", tries) for tries in (1, 2, 3)] == [300] * 3
+    assert [yunpian.pause_s("reply", tries) for tries in range(1, 6)] == [60] * 5
+    assert [aliyun.calls_again("reply", 503, tries) for tries in (3, 4)] == [True, False]
+    assert [aliyun.pause_s("reply", tries) for tries in (1, 2, 3)] == [60, 300, 600]
 
 
 def test_pauses_are_those_of_the_gateway() -> None:
-    assert [gateways()["aliyun"].pause_s(tries) for tries in (1, 2, 3)] == [60, 300, 600]
-    assert gateways()["vonage"].pause_s(50) == 900
+    assert [gateways()["aliyun"].pause_s("status", tries) for tries in (1, 2, 3)] == [60, 300, 600]
+    assert gateways()["vonage"].pause_s("status", 50) == 900
     infobip, sinch = gateways()["infobip"], gateways()["sinch"]
     assert infobip.pauses == tuple(60 * (1 + n * n) for n in range(20))
     assert sum(infobip.pauses) == 41.5 * 3600
