@@ -372,6 +372,7 @@ ROWS: Final[dict[str, Sequence[Panel | Figure]]] = {
                 "without writes": most("pullstatus_cluster_streams_without_writes"),
                 "copies away": most("pullstatus_cluster_copies_away"),
                 "copies behind": most("pullstatus_cluster_copies_behind"),
+                "copies unproven": most("pullstatus_cluster_copies_unproven"),
                 "copies short": most("pullstatus_cluster_copies_short"),
             },
         ),

@@ -279,13 +279,20 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "pullstatus_cluster_copies_away",
-        "Copies of streams on nodes that cannot be reached. Alert on any for minutes.",
+        "Copies of streams on nodes that cannot be reached, or that were removed. Alert on any for"
+        " minutes.",
         health.copies_away,
     )
     yield GaugeMetricFamily(
         "pullstatus_cluster_copies_behind",
         "Other copies that lack something. Alert on any for minutes.",
         health.copies_behind,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_copies_unproven",
+        "Copies on nodes that do not say where they are monitored whether they sync what they"
+        " acknowledge. Alert on any for minutes.",
+        health.copies_unproven,
     )
     yield GaugeMetricFamily(
         "pullstatus_cluster_copies_short",

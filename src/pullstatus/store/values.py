@@ -894,8 +894,9 @@ class Health(msgspec.Struct, frozen=True):
         streams: parts of the store, each led by a node.
         down: of these, those without a leader, or whose leader does not reach most of its nodes.
         without_writes: others, whose leader has answered none for a minute; as of this process.
-        copies_away: on nodes that cannot be reached.
+        copies_away: on nodes that cannot be reached, or on none, as theirs was removed.
         copies_behind: others that lack something.
+        copies_unproven: on nodes of which nobody knows whether they sync what they acknowledge.
         copies_short: those of a node that lost messages which another one has.
         lag: steps that the copy has yet to take that is furthest behind.
         full: how full the fullest stream or node is, of 1; 0 if none has a bound.
@@ -909,6 +910,7 @@ class Health(msgspec.Struct, frozen=True):
     without_writes: int = 0
     copies_away: int = 0
     copies_behind: int = 0
+    copies_unproven: int = 0
     copies_short: int = 0
     lag: int = 0
     full: float = 0.0

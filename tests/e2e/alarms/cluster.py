@@ -19,6 +19,7 @@ from tests.harness import REPLY, App, Program, http_request, reply
 from tests.nats_proxy import NatsProxy
 from tests.store.build import incompressible
 from tools.nats import Cluster, Node
+from tools.postgresql import free_port
 
 NAME = "mailboxes"
 STREAM = f"{NAME}_0"
@@ -31,6 +32,7 @@ DOWN = "pullstatus_cluster_streams_down"
 FULL = "pullstatus_cluster_full_ratio"
 MENDED = "pullstatus_cluster_mended_total"
 NO_WRITES = "pullstatus_cluster_streams_without_writes"
+UNPROVEN = "pullstatus_cluster_copies_unproven"
 OLDEST = "pullstatus_store_oldest_seconds"
 LATE_S = 5  # of the alarm for it
 POLL_S = 0.2  # nothing of it changes more often
@@ -49,6 +51,7 @@ main(prog_name="pullstatus")
 
 RINGS: Mapping[str, set[str]] = {
     "well": set(),
+    "a node unproven": {"PullstatusNodeUnproven"},
     "a node away": {"PullstatusCopiesAway"},
     "a node damaged": {"PullstatusNodeDamaged"},
     "writes lost": {"PullstatusLeaderWithoutWrites", "PullstatusStoreStalled"},
@@ -69,6 +72,8 @@ def stories(folder: Path, environment: Mapping[str, str]) -> dict[str, Story]:
             _feed(program, app, BLOCKS_BYTES)
             well = _scraped(program, lambda now: now[FULL] > 0 and _is_well(now))
             told = {"well": Story(well)}
+            unproven = _unproven(folder, environment, cluster, program.token)
+            told["a node unproven"] = Story(unproven)
             node = next(each for each in cluster.nodes if each is not cluster.leader(STREAM))
             node.stop()
             away = _scraped(program, lambda now: _is_quick(now) and now[AWAY] > 0 and not now[DOWN])
@@ -156,6 +161,19 @@ def _bound(url: str, size: int) -> None:
         changed = {**config, "max_bytes": size}
         said = found.bus._wait(api._said(f"STREAM.UPDATE.{STREAM}", changed))
         assert said.error is None
+
+
+def _unproven(folder: Path, environment: Mapping[str, str], cluster: Cluster, token: str) -> Scrape:
+    """Of another server, which asks one of the nodes about itself where nobody answers."""
+    (folder / "unproven").mkdir()
+    other = Program(
+        folder / "unproven",
+        environment=environment,
+        store=cluster.url(NAME).replace(f":{cluster.nodes[-1].monitor}", f":{free_port()}"),
+        token=token,
+    )
+    with doomed(other):
+        return _scraped(other, lambda now: _is_well(now) and now[UNPROVEN] > 0)
 
 
 def _without_writes(

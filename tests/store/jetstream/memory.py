@@ -82,6 +82,7 @@ class MemoryBus:
         limits: bytes that streams may hold, if they have a bound.
         led: told a stream, and how it is, what its leader says of it; None: it has none.
         node: room on a node.
+        unnamed: nodes some of which nobody asks about themselves.
     """
 
     def __init__(self, streams: Iterable[tuple[str, str]]) -> None:
@@ -98,6 +99,7 @@ class MemoryBus:
         self.limits: dict[str, int] = {}
         self.led: Callable[[str, Led], Led | None] = lambda _stream, led: led
         self.node: Space | None = None
+        self.unnamed: Sequence[str] = ()
 
     def door(self) -> Bus:
         """A connection of somebody's own."""
@@ -306,7 +308,7 @@ class MemoryBus:
         found = [
             Led(LEADER, (), self.size(each), self.limits.get(each, 0), each) for each in streams
         ]
-        return Cluster(list(map(self.led, streams, found)), self.node)
+        return Cluster(list(map(self.led, streams, found)), self.node, self.unnamed)
 
     def _up_to(self, stream: str, *, leader: bool) -> int:
         newest = self._streams[stream].newest

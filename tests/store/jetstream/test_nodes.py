@@ -9,7 +9,15 @@ from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream import nodes
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
-from pullstatus.store.jetstream.nodes import START_LOOKS, Node, begins, check_way, judge, look
+from pullstatus.store.jetstream.nodes import (
+    START_LOOKS,
+    Node,
+    begins,
+    check_way,
+    judge,
+    look,
+    unnamed,
+)
 from tests.store.engines import cluster
 from tests.store.jetstream.conftest import STREAM, until
 from tools.nats import Cluster
@@ -143,6 +151,19 @@ def test_all_nodes_of_a_cluster_are_named() -> None:
     two = parse_url("jetstream://127.0.0.1/x?monitor=a,b")
     with pytest.raises(StoreRefused, match=r"n0, n1, n2, of which monitor .* names 2"):
         judge(two, GOOD[:2], start=True)
+
+
+def test_later_a_node_that_is_not_named_is_known_and_no_reason_to_stop() -> None:
+    peers = [{"name": name} for name in ("n1", "n2", "n3")]
+    settings = {"config": {"sync_always": True}, "meta": {"cluster_size": 4, "replicas": peers}}
+    answers = [said(0, jetstream=settings), *GOOD[1:]]
+    assert unnamed(GOOD, 0) == ()
+    assert unnamed(answers, 0) == ["n3"]
+    assert unnamed(answers[:2], 1) == ["n2", "n3"], "one of these is silent"
+    assert unnamed(GOOD[:2], 1) == ()
+    assert judge(LOCATION, answers, start=False) == []
+    with pytest.raises(StoreRefused, match=r"n0, n1, n2, n3, of which monitor .* names 3"):
+        judge(LOCATION, answers, start=True)
 
 
 def test_one_node_is_for_tests() -> None:

@@ -36,6 +36,7 @@ from pullstatus.store.jetstream.watchdog import (
     NEARLY_FULL,
     NO_WRITES,
     SHORT,
+    UNPROVEN,
     UNWRITTEN_S,
     Watchdog,
 )
@@ -46,6 +47,7 @@ from tests.store.jetstream import real, scheme
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 from tools.nats import PATIENCE_S
+from tools.postgresql import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +168,63 @@ def test_a_copy_that_is_not_as_it_should_be_for_a_minute_is_told_with_its_node(
     health = watched.dog.health
     assert (health.copies_away, health.copies_behind) == ((2, 0) if event == AWAY else (0, 2))
     assert health.lag == copy.lag
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_copy_on_a_node_that_says_nothing_of_itself_is_told_after_a_minute(
+    watched: Watched, leads: bool
+) -> None:
+    """Whether it syncs what it acknowledges, nobody knows: it may be new in the cluster."""
+    nodes = ("n0", "n1") if leads else ("n1", "x")
+    leader = "x" if leads else "n0"
+    copies = [Copy(node, False, True, 0) for node in nodes]
+    watched.bus.led = lambda _stream, led: led._replace(leader=leader, copies=copies)
+    where = {"stream": min(STREAMS), "streams": 2, "nodes": "x"}
+    assert watched.lasts(UNPROVEN, COPIED_S).where == where
+    assert watched.dog.health.copies_unproven == 2
+    watched.copies(Copy("n1", False, True, 0), Copy("x", True, True, 0))
+    assert set(watched.look()) == set(), "it is away: another alarm"
+    watched.copies(Copy("n1", False, True, 0), Copy("n2", False, True, 0))
+    assert watched.look(COPIED_S) == {}
+    assert watched.dog.health.copies_unproven == 0
+
+
+def test_a_copy_that_no_node_has_any_more_is_away(watched: Watched) -> None:
+    """Of a node that was taken out of a cluster of three its leader does not speak."""
+    copy = Copy("n1", False, True, 0)
+    watched.bus.led = lambda _stream, led: led._replace(copies=[copy], missing=1)
+    assert watched.lasts(AWAY, COPIED_S).where == {"stream": min(STREAMS), "streams": 2}
+    assert watched.dog.health.copies_away == 2
+
+
+@pytest.mark.parametrize(("others", "missing"), [(["n1", "n2"], 0), (["n1"], 1), ([], 2)])
+def test_how_many_copies_no_node_has_is_told_by_how_many_there_are_to_be(
+    others: list[str], missing: int
+) -> None:
+    replicas = [api.Peer(name, current=True) for name in others]
+    group = api.Group("n0", "g", replicas)
+    led = api.led_of(api.Said(config={"num_replicas": 3}, cluster=group))
+    assert led is not None
+    assert (led.nodes, led.missing) == (["n0", *others], missing)
+    alone = api.led_of(api.Said(config={"num_replicas": 1}))
+    assert alone is not None
+    assert (alone.nodes, alone.missing) == ([], 0)
+
+
+def test_nodes_that_nobody_can_ask_about_themselves_are_told(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched.bus, "copies", dict)
+    watched.copies(Copy("n1", False, True, 0), Copy("n2", False, True, 0))
+    assert watched.lasts(UNPROVEN, COPIED_S).where["nodes"] == "n0, n1, n2"
+
+
+def test_a_node_that_is_not_named_is_told_before_it_has_a_copy(watched: Watched) -> None:
+    watched.bus.unnamed = ["n3"]
+    assert watched.lasts(UNPROVEN, COPIED_S).where == {"nodes": "n3"}
+    assert watched.dog.health.copies_unproven == 0
+    watched.bus.unnamed = []
+    assert watched.look() == {}
 
 
 def test_a_copy_that_catches_up_between_is_no_alarm(watched: Watched) -> None:
@@ -551,3 +610,27 @@ def test_a_node_that_ends_and_a_majority_that_does_are_told_of_real_ones(
 
     with real.place(tmp_path) as url:
         asyncio.run(play(url))
+
+
+def test_a_real_node_that_cannot_be_asked_about_itself_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dog, "LOOK_S", 0.1)
+    monkeypatch.setattr(dog, "COPIED_S", 0.0)
+    node = nodes().nodes[2]
+
+    async def play(url: str) -> None:
+        store = await open_store(url, server=True)
+        await store.append(append(STATUSES, records(2)))
+
+        def told() -> bool:
+            health = store.health()
+            assert health is not None
+            alarms = {alarm.event: alarm for alarm in health.alarms}
+            return UNPROVEN in alarms and alarms[UNPROVEN].where["nodes"] == node.name
+
+        await until(told)
+        await store.close()
+
+    with real.place(tmp_path) as url:
+        asyncio.run(play(url.replace(f":{node.monitor}", f":{free_port()}")))

@@ -122,15 +122,8 @@ class Api:
                 said = _SAID.decode(answer.data)
             except (NoAnswer, NobodyThere, msgspec.DecodeError):
                 continue
-            group = said.cluster
-            if said.error is not None or (group is not None and not group.leader):
-                continue
-            group = group or Group()
-            copies = [
-                Copy(peer.name, peer.is_away, peer.current, peer.lag) for peer in group.replicas
-            ]
-            limit = max(0, said.config.get("max_bytes", -1))
-            return Led(group.leader, copies, said.state.bytes, limit, group.raft_group)
+            if (found := led_of(said)) is not None:
+                return found
         return None
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
@@ -198,3 +191,15 @@ class Api:
                 raise StoreUnavailable(f"the cluster does not do what it is asked to ({why})")
             turn += 1
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311
+
+
+def led_of(said: Said) -> Led | None:
+    """How a stream is, by what is said of it; None: it has no leader, or that is not known."""
+    group = said.cluster
+    if said.error is not None or (group is not None and not group.leader):
+        return None
+    group = group or Group()
+    copies = [Copy(peer.name, peer.is_away, peer.current, peer.lag) for peer in group.replicas]
+    limit = max(0, said.config.get("max_bytes", -1))
+    missing = max(0, said.config.get("num_replicas", 1) - 1 - len(copies))
+    return Led(group.leader, copies, said.state.bytes, limit, group.raft_group, missing)

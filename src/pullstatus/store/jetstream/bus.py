@@ -70,7 +70,7 @@ class Bus:
 
     async def _open(self) -> list[str]:
         proof = await nodes.prove(self._location, self._login, start=True)
-        self._nodes_space = proof.space
+        self._proof = proof
         self._connected = asyncio.Event()
         self._links = Links(self._location, self._login, self._connected.set)
         self._reading = Reading(self._links)
@@ -92,7 +92,7 @@ class Bus:
             try:
                 proof = await nodes.prove(self._location, self._login, start=False)
                 pause_s = PROVE_S if proof.whole else AWAY_S
-                self._nodes_space = proof.space
+                self._proof = proof
                 if self._partitions is not None:
                     await self._streams.prove(self._partitions)
             except StoreRefused as error:
@@ -207,13 +207,13 @@ class Bus:
 
     def space(self, stream: str) -> Space | None:
         """See `wire.Bus`. What nodes have left is as they have said when they were proven last."""
-        found = (self._asked(self._api.space(stream)), self._nodes_space)
+        found = (self._asked(self._api.space(stream)), self._proof.space)
         return min((each for each in found if each is not None), key=_left, default=None)
 
     def cluster(self, streams: Sequence[str]) -> Cluster:
         """See `wire.Bus`."""
         led = self._asked(_all([self._api.led(stream) for stream in streams]))
-        return Cluster(led, self._nodes_space)
+        return Cluster(led, self._proof.space, self._proof.unnamed)
 
     def copies(self) -> Copies:
         """See `wire.Bus`."""

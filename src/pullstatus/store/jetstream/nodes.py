@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import http.client
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -74,13 +74,15 @@ class Proof(NamedTuple):
 
     Attributes:
         whole: whether all of them have answered.
-        warnings: what an operator is told.
+        warnings: what an operator is told at the start.
         space: of the node that has least left; None: none has said.
+        unnamed: nodes of the cluster of which some are not named, and others may be silent.
     """
 
     whole: bool
     warnings: list[str]
     space: Space | None
+    unnamed: Collection[str] = ()
 
 
 # Made while there is one thread: msgspec finds out about a class when it decodes one first, and two
@@ -93,7 +95,7 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
 
     Args:
         start: more than half of them must answer, and be all there are of one cluster. Later, what
-            is not known for a while is no reason to stop.
+            is not known is no reason to stop; whether it lasts is for others to see.
 
     Raises:
         StoreRefused: one is not safe, or not enough is known.
@@ -105,7 +107,9 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
     )
     answers = [None if node is None or begins(location, node) else node for node in told]
     warnings = judge(location, answers, start=start)
-    return Proof(None not in answers, warnings, _least_space(answers))
+    found = [node for node in answers if node is not None]
+    others = unnamed(found, len(answers) - len(found))
+    return Proof(None not in answers, warnings, _least_space(answers), others)
 
 
 def look(address: Address, looks: int = 1) -> Node | None:
@@ -235,14 +239,23 @@ def _check_together(location: Location, found: Sequence[Node], silent: int) -> N
             " lost with a disk; add nodes, or say single-node-for-tests=yes in the store's URL"
         )
     known = {node.server_name for node in found}
-    members = known.union(
-        peer.name for node in found if node.jetstream.meta for peer in node.jetstream.meta.replicas
-    )
-    if len({node.server_id for node in found}) < len(found) or len(members - known) > silent:
+    if len({node.server_id for node in found}) < len(found) or unnamed(found, silent):
         raise StoreRefused(
-            f"the cluster has the nodes {', '.join(sorted(members))}, of which monitor in the"
-            f" store's URL names {len(known)}: name each of them once"
+            f"the cluster has the nodes {', '.join(sorted(known | _peers(found)))}, of which"
+            f" monitor in the store's URL names {len(known)}: name each of them once"
         )
+
+
+def unnamed(found: Sequence[Node], silent: int) -> Collection[str]:
+    """Nodes of a cluster that have said nothing, if they are more than those that are silent."""
+    others = _peers(found) - {node.server_name for node in found}
+    return sorted(others) if len(others) > silent else ()
+
+
+def _peers(found: Sequence[Node]) -> set[str]:
+    """Nodes of the cluster that these know beside themselves."""
+    metas = [node.jetstream.meta for node in found]
+    return {peer.name for meta in metas if meta is not None for peer in meta.replicas}
 
 
 def _warnings(found: Sequence[Node], silent: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@
                                  for longer than an election takes
     a leader takes no writes     it says that it leads, and has answered none for a minute
     copies are away, or behind   for a minute: what is written now has fewer
+    a node is not proven         for a minute: it has a copy, or is to have one, and says nothing of
+                                 itself where nodes are asked
     a node lacks messages        which another one has; it is asked not to lead
     a message was mended         a node had damaged or lost it, and another one had it
     a stream or a node is full   nearly
@@ -41,6 +43,7 @@ DOWN: Final = "streams are down"
 NO_WRITES: Final = "a leader takes no writes"
 AWAY: Final = "copies are away"
 BEHIND: Final = "copies are behind"
+UNPROVEN: Final = "a node is not proven"
 SHORT: Final = "a node lacks messages"
 MENDED: Final = "a node has damaged or lost messages"
 NEARLY_FULL: Final = "the cluster is nearly full"
@@ -133,7 +136,7 @@ class Watchdog:
             self.bytes = sum(each.used for each in led.values())
         self._lacking = list(_lacking(led, short(before, self._copies)))
         self._pass_on(now_s)
-        self._lasting.see(now_s, self._wrong(led))
+        self._lasting.see(now_s, self._wrong(led, found.unnamed))
         self.health = self._judge(led, found.node)
 
     def _pass_on(self, now_s: float) -> None:
@@ -151,13 +154,16 @@ class Watchdog:
             if each.works and self._vitals.unanswered_s(stream) >= UNWRITTEN_S
         }
         copies = [copy for each in led.values() for copy in each.copies]
+        away = sum(copy.away for copy in copies) + sum(each.missing for each in led.values())
+        unproven = sum(1 for each in led.values() for _ in self._unproven(each))
         full, fullest = _fullest(led, node)
         return Health(
             streams=len(self._streams),
             down=len(self._streams) - sum(each.works for each in led.values()),
             without_writes=len(unwritten),
-            copies_away=sum(copy.away for copy in copies),
+            copies_away=away,
             copies_behind=sum(copy.is_behind(LAG_MAX) for copy in copies),
+            copies_unproven=unproven,
             copies_short=len(self._lacking),
             lag=max((copy.lag for copy in copies), default=0),
             full=full,
@@ -171,22 +177,46 @@ class Watchdog:
             ],
         )
 
-    def _wrong(self, led: Mapping[str, Led]) -> Iterator[tuple[str, str, str]]:
-        """What is an alarm if it lasts, and of which stream and node."""
+    def _wrong(
+        self, led: Mapping[str, Led], unnamed: Iterable[str]
+    ) -> Iterator[tuple[str, str, str]]:
+        """What is an alarm if it lasts, and of which stream, if of one, and node."""
         for stream in self._streams:
             each = led.get(stream)
             if each is None or not each.works:
                 yield DOWN, stream, "" if each is None else each.leader
-            for copy in each.copies if each is not None else ():
-                if copy.away:
-                    yield AWAY, stream, copy.node
-                elif copy.is_behind(LAG_MAX):
-                    yield BEHIND, stream, copy.node
+            if each is not None:
+                yield from ((event, stream, node) for event, node in self._wrong_with(each))
+        for node in unnamed:
+            yield UNPROVEN, "", node
         for lacks in self._lacking:
             yield SHORT, lacks.stream, lacks.node
 
+    def _wrong_with(self, led: Led) -> Iterator[tuple[str, str]]:
+        """What is wrong with copies of a stream, and on which node, if on one."""
+        for copy in led.copies:
+            if copy.away:
+                yield AWAY, copy.node
+            elif copy.is_behind(LAG_MAX):
+                yield BEHIND, copy.node
+        if led.missing:
+            yield AWAY, ""
+        for node in self._unproven(led):
+            yield UNPROVEN, node
+
+    def _unproven(self, led: Led) -> Iterator[str]:
+        """Nodes that have a stream, and say nothing of themselves where nodes are asked."""
+        told = self._copies.get(led.group, {})
+        return (node for node in led.nodes if node not in told)
+
     def _lasting_alarms(self) -> Iterator[Alarm]:
-        least = ((DOWN, ELECTED_S), (AWAY, COPIED_S), (BEHIND, COPIED_S), (SHORT, 0.0))
+        least = (
+            (DOWN, ELECTED_S),
+            (AWAY, COPIED_S),
+            (BEHIND, COPIED_S),
+            (UNPROVEN, COPIED_S),
+            (SHORT, 0.0),
+        )
         for event, least_s in least:
             since = self._lasting.since(self._clock() - least_s)
             yield from _alarms(
@@ -245,7 +275,8 @@ def _alarms(event: str, places: Collection[Sequence[str]], *, own: bool = False)
 
 
 def _where(streams: Collection[str]) -> dict[str, str | int]:
-    return {"stream": min(streams), "streams": len(streams)}
+    named = [stream for stream in streams if stream]
+    return {"stream": min(named), "streams": len(named)} if named else {}
 
 
 def _fullest(led: Mapping[str, Led], node: Space | None) -> tuple[float, str]:
@@ -278,11 +309,16 @@ _FIXES: Final = {
     ),
     AWAY: (
         "what is written now has fewer copies, and another node that ends stops all of it; start"
-        " the node, or give it back its network or disk"
+        " the node, or give it back its network or disk; in place of one that was removed, add one"
     ),
     BEHIND: (
         "what is written now has fewer copies; if the node does not catch up by itself, look into"
         " its log, and restart it"
+    ),
+    UNPROVEN: (
+        "nobody here knows whether it syncs what it acknowledges, and a server that is started may"
+        " refuse it; name its monitoring address in `monitor` of the store's URL, of all servers,"
+        " and let them reach it, or take the node out of the cluster"
     ),
     SHORT: (
         "nothing is lost, as another node has them, which leads instead; give this node an empty"

@@ -6,7 +6,7 @@ a write may be sent again, until there is an answer, and is stored once at most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from pullstatus.store.jetstream.copies import Copies
@@ -83,6 +83,7 @@ class Led(NamedTuple):
         leader: its node; empty: there is one node alone.
         group: of the nodes that have it: no other stream of the cluster has that name.
         used, limit: bytes that it holds, and may hold; 0: it has no bound of its own.
+        missing: copies that it is to have and no node has, as one was taken out of the cluster.
     """
 
     leader: str
@@ -90,6 +91,13 @@ class Led(NamedTuple):
     used: int
     limit: int
     group: str = ""
+    missing: int = 0
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Those that have it, as far as they are there; none if there is one node alone."""
+        there = [copy.node for copy in self.copies if not copy.away]
+        return [self.leader, *there] if self.group else []
 
     @property
     def works(self) -> bool:
@@ -104,10 +112,12 @@ class Cluster(NamedTuple):
     Attributes:
         streams: those that were asked about, in order; None: nobody answers as its leader.
         node: room on the node that has least left, as of some minute; None: no node has said.
+        unnamed: nodes some of which nobody here asks about themselves, as of some minute.
     """
 
     streams: Sequence[Led | None]
     node: Space | None
+    unnamed: Collection[str] = ()
 
 
 class Stale(Exception):
