@@ -83,6 +83,7 @@ class MemoryBus:
         led: told a stream, and how it is, what its leader says of it; None: it has none.
         node: room on a node.
         unnamed: nodes some of which nobody asks about themselves.
+        older: nodes that have an older version than another one.
     """
 
     def __init__(self, streams: Iterable[tuple[str, str]]) -> None:
@@ -100,6 +101,7 @@ class MemoryBus:
         self.led: Callable[[str, Led], Led | None] = lambda _stream, led: led
         self.node: Space | None = None
         self.unnamed: Sequence[str] = ()
+        self.older: Sequence[str] = ()
 
     def door(self) -> Bus:
         """A connection of somebody's own."""
@@ -308,7 +310,8 @@ class MemoryBus:
         found = [
             Led(LEADER, (), self.size(each), self.limits.get(each, 0), each) for each in streams
         ]
-        return Cluster(list(map(self.led, streams, found)), self.node, self.unnamed)
+        led = list(map(self.led, streams, found))
+        return Cluster(led, self.node, self.unnamed, self.older)
 
     def _up_to(self, stream: str, *, leader: bool) -> int:
         newest = self._streams[stream].newest

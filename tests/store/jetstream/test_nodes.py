@@ -16,6 +16,7 @@ from pullstatus.store.jetstream.nodes import (
     check_way,
     judge,
     look,
+    older,
     unnamed,
 )
 from tests.store.engines import cluster
@@ -93,6 +94,32 @@ def test_different_versions_are_told() -> None:
     assert told == "nodes have the versions 2.14.6, 2.15.1: bring all to the newest one soon"
 
 
+def test_nodes_of_an_older_minor_version_are_known() -> None:
+    versions = ["2.14.10", "2.15.0", "2.15.1"]
+    found = [said(number, version=version) for number, version in enumerate(versions)]
+    assert older(found) == ["n0"]
+    assert older(found[1:]) == older([]) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_warned"),
+    [
+        ("/var/lib/nats/jetstream", False),
+        ("/temporary/nats/jetstream", False),
+        ("/dev/shm/x/jetstream", True),
+        ("/tmp/x/nats/jetstream", True),
+    ],
+)
+def test_a_node_that_keeps_what_it_has_among_temporary_files_is_told(
+    folder: str, is_warned: bool
+) -> None:
+    settings = {"sync_always": True, "store_dir": folder}
+    meta = {"cluster_size": 3, "replicas": [{"name": "n0"}, {"name": "n2"}]}
+    node = said(1, jetstream={"config": settings, "meta": meta})
+    told = judge(LOCATION, [GOOD[0], node, GOOD[2]], start=True)
+    assert [text.startswith("what n1 of the nodes have") for text in told] == [True] * is_warned
+
+
 @pytest.mark.parametrize("start", [False, True])
 @pytest.mark.parametrize(
     ("changes", "named"),
@@ -102,6 +129,10 @@ def test_different_versions_are_told() -> None:
         ({"version": "dev"}, "node n1 has version dev"),
         ({"jetstream": {}}, "node n1 has no JetStream: give it a block"),
         ({"jetstream": {"config": {}}}, "node n1 has sync_interval .* set sync_interval: always"),
+        (
+            {"jetstream": {"config": {"sync_always": True, "store_dir": "/tmp/nats/jetstream"}}},
+            "node n1 has no store_dir, .* in /tmp/nats/jetstream, .* store_dir in its block",
+        ),
         ({"max_payload": 1000}, "node n1 has max_payload = 1000: set it to 1048576"),
     ],
 )
@@ -171,7 +202,8 @@ def test_one_node_is_for_tests() -> None:
     alone = said(0, jetstream={"config": {"sync_always": True}}, cluster={})
     with pytest.raises(StoreRefused, match=r"has 1 of the 3 nodes .* single-node-for-tests=yes"):
         judge(one, [alone], start=True)
-    assert judge(msgspec.structs.replace(one, alone=True), [alone], start=True) == []
+    [told] = judge(msgspec.structs.replace(one, alone=True), [alone], start=True)
+    assert "single-node-for-tests=yes" in told
 
 
 def test_nodes_elsewhere_are_spoken_to_by_tls_and_as_somebody() -> None:

@@ -38,6 +38,8 @@ from pullstatus.store.jetstream.watchdog import (
     SHORT,
     UNPROVEN,
     UNWRITTEN_S,
+    UPGRADED_S,
+    VERSIONS,
     Watchdog,
 )
 from pullstatus.store.jetstream.wire import Copy, Led, Space, Stale
@@ -224,6 +226,18 @@ def test_a_node_that_is_not_named_is_told_before_it_has_a_copy(watched: Watched)
     assert watched.lasts(UNPROVEN, COPIED_S).where == {"nodes": "n3"}
     assert watched.dog.health.copies_unproven == 0
     watched.bus.unnamed = []
+    assert watched.look() == {}
+
+
+def test_an_upgrade_of_nodes_that_was_left_half_done_is_told_after_a_day(
+    watched: Watched,
+) -> None:
+    watched.bus.older = ["n1", "n2"]
+    assert watched.look() == {}
+    watched.bus.older = ["n2"]
+    assert watched.look(UPGRADED_S - 1) == {}
+    assert watched.look(1)[VERSIONS].where == {"nodes": "n2"}
+    watched.bus.older = []
     assert watched.look() == {}
 
 

@@ -213,7 +213,8 @@ class Bus:
     def cluster(self, streams: Sequence[str]) -> Cluster:
         """See `wire.Bus`."""
         led = self._asked(_all([self._api.led(stream) for stream in streams]))
-        return Cluster(led, self._proof.space, self._proof.unnamed)
+        proof = self._proof
+        return Cluster(led, proof.space, proof.unnamed, proof.older)
 
     def copies(self) -> Copies:
         """See `wire.Bus`."""

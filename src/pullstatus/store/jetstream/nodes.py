@@ -26,12 +26,17 @@ VERSION_MIN: Final = (2, 14, 6)
 """What comes before did not sync a block that it had compacted, whatever its settings say."""
 PAYLOAD_MIN: Final = 1 << 20
 NODES_MIN: Final = 3
+TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 nothing is put there
+"""Folders whose files a restart takes, or who cleans up what nobody has written for days."""
+UNSAID: Final = "nats/jetstream"
+"""Where a node puts what it has in such a folder that is not told where."""
 _SECONDS: Final = re.compile("[0-9]{1,2}s")  # under a minute, as nodes say it
 
 
 class _Config(msgspec.Struct):
     sync_always: bool = False
     max_storage: int = 0
+    store_dir: str = ""
 
 
 class _Stats(msgspec.Struct):
@@ -77,12 +82,14 @@ class Proof(NamedTuple):
         warnings: what an operator is told at the start.
         space: of the node that has least left; None: none has said.
         unnamed: nodes of the cluster of which some are not named, and others may be silent.
+        older: nodes that have an older minor version than another one.
     """
 
     whole: bool
     warnings: list[str]
     space: Space | None
     unnamed: Collection[str] = ()
+    older: Collection[str] = ()
 
 
 # Made while there is one thread: msgspec finds out about a class when it decodes one first, and two
@@ -109,7 +116,7 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
     warnings = judge(location, answers, start=start)
     found = [node for node in answers if node is not None]
     others = unnamed(found, len(answers) - len(found))
-    return Proof(None not in answers, warnings, _least_space(answers), others)
+    return Proof(None not in answers, warnings, _least_space(answers), others, older(found))
 
 
 def look(address: Address, looks: int = 1) -> Node | None:
@@ -199,7 +206,7 @@ def judge(location: Location, answers: Sequence[Node | None], *, start: bool) ->
         _check(node)
     if start:
         _check_together(location, found, len(silent))
-    return _warnings(found, silent)
+    return _warnings(location, found, silent)
 
 
 def _check(node: Node) -> None:
@@ -217,6 +224,12 @@ def _check(node: Node) -> None:
         raise StoreRefused(
             f"node {name} has sync_interval other than always: what it acknowledges would be lost"
             " in a power cut; set sync_interval: always in its block jetstream"
+        )
+    if settings.store_dir in [f"{folder}/{UNSAID}" for folder in TEMPORARY]:
+        raise StoreRefused(
+            f"node {name} has no store_dir, so what it has is in {settings.store_dir}, and may go"
+            " with a restart: end the node, move that folder nats to a disk, and name it as"
+            " store_dir in its block jetstream"
         )
     if node.max_payload < PAYLOAD_MIN:
         raise StoreRefused(
@@ -258,12 +271,35 @@ def _peers(found: Sequence[Node]) -> set[str]:
     return {peer.name for meta in metas if meta is not None for peer in meta.replicas}
 
 
-def _warnings(found: Sequence[Node], silent: Sequence[str]) -> list[str]:
+def older(found: Sequence[Node]) -> Collection[str]:
+    """Nodes that have an older minor version than another one."""
+    newest = max((_version(node)[:2] for node in found), default=())
+    return sorted(node.server_name for node in found if _version(node)[:2] < newest)
+
+
+def _warnings(location: Location, found: Sequence[Node], silent: Sequence[str]) -> list[str]:
     told = [f"the node at {address} does not answer about itself" for address in silent]
-    if len({_version(node)[:2] for node in found}) > 1:
+    if location.alone:
+        told.append(
+            "single-node-for-tests=yes in the store's URL: what is accepted is on one disk alone,"
+            " and lost with it"
+        )
+    if older(found):
         versions = ", ".join(sorted({node.version for node in found}))
         told.append(f"nodes have the versions {versions}: bring all to the newest one soon")
+    if fleeting := [node.server_name for node in found if _is_fleeting(node)]:
+        told.append(
+            f"what {', '.join(fleeting)} of the nodes have may go with a restart: store_dir in each"
+            " one's block jetstream is among temporary files; have it on a disk"
+        )
     return told
+
+
+def _is_fleeting(node: Node) -> bool:
+    settings = node.jetstream.config
+    return settings is not None and settings.store_dir.startswith(
+        tuple(f"{folder}/" for folder in TEMPORARY)
+    )
 
 
 def _least_space(answers: Sequence[Node | None]) -> Space | None:

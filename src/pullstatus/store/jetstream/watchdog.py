@@ -7,6 +7,7 @@
     a node is not proven         for a minute: it has a copy, or is to have one, and says nothing of
                                  itself where nodes are asked
     a node lacks messages        which another one has; it is asked not to lead
+    nodes are of several versions  for a day: longer than it takes to bring all to one
     a message was mended         a node had damaged or lost it, and another one had it
     a stream or a node is full   nearly
 
@@ -34,6 +35,7 @@ SOON_S: Final = 2.0  # while a node lacks messages: it may begin to lead
 AGAIN_S: Final = 60.0  # until a leader that goes on leading is asked again not to
 PASSED_ON_S: Final = 20.0  # for another one to lead; it takes a tenth of a second
 COPIED_S: Final = 60.0  # in which a node that was restarted is there again, and has what it lacked
+UPGRADED_S: Final = 86_400.0  # all nodes, one by one
 UNWRITTEN_S: Final = 60.0  # three writes that were given up
 LAG_MAX: Final = 10_000  # messages; a copy that lacks no more is one
 FULL: Final = 0.8
@@ -45,6 +47,7 @@ AWAY: Final = "copies are away"
 BEHIND: Final = "copies are behind"
 UNPROVEN: Final = "a node is not proven"
 SHORT: Final = "a node lacks messages"
+VERSIONS: Final = "nodes have several versions"
 MENDED: Final = "a node has damaged or lost messages"
 NEARLY_FULL: Final = "the cluster is nearly full"
 
@@ -136,7 +139,7 @@ class Watchdog:
             self.bytes = sum(each.used for each in led.values())
         self._lacking = list(_lacking(led, short(before, self._copies)))
         self._pass_on(now_s)
-        self._lasting.see(now_s, self._wrong(led, found.unnamed))
+        self._lasting.see(now_s, self._wrong(led, found))
         self.health = self._judge(led, found.node)
 
     def _pass_on(self, now_s: float) -> None:
@@ -177,9 +180,7 @@ class Watchdog:
             ],
         )
 
-    def _wrong(
-        self, led: Mapping[str, Led], unnamed: Iterable[str]
-    ) -> Iterator[tuple[str, str, str]]:
+    def _wrong(self, led: Mapping[str, Led], found: Cluster) -> Iterator[tuple[str, str, str]]:
         """What is an alarm if it lasts, and of which stream, if of one, and node."""
         for stream in self._streams:
             each = led.get(stream)
@@ -187,8 +188,8 @@ class Watchdog:
                 yield DOWN, stream, "" if each is None else each.leader
             if each is not None:
                 yield from ((event, stream, node) for event, node in self._wrong_with(each))
-        for node in unnamed:
-            yield UNPROVEN, "", node
+        yield from ((UNPROVEN, "", node) for node in found.unnamed)
+        yield from ((VERSIONS, "", node) for node in found.older)
         for lacks in self._lacking:
             yield SHORT, lacks.stream, lacks.node
 
@@ -216,6 +217,7 @@ class Watchdog:
             (BEHIND, COPIED_S),
             (UNPROVEN, COPIED_S),
             (SHORT, 0.0),
+            (VERSIONS, UPGRADED_S),
         )
         for event, least_s in least:
             since = self._lasting.since(self._clock() - least_s)
@@ -323,6 +325,10 @@ _FIXES: Final = {
     SHORT: (
         "nothing is lost, as another node has them, which leads instead; give this node an empty"
         " disk soon: by itself it never gets them again"
+    ),
+    VERSIONS: (
+        "a cluster of several is for as long as it is brought to the newest one: go on with these"
+        " nodes, one at a time"
     ),
     MENDED: (
         "nothing is lost, as another node had them; look for a failing disk or memory under each"

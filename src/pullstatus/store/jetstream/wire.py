@@ -113,11 +113,13 @@ class Cluster(NamedTuple):
         streams: those that were asked about, in order; None: nobody answers as its leader.
         node: room on the node that has least left, as of some minute; None: no node has said.
         unnamed: nodes some of which nobody here asks about themselves, as of some minute.
+        older: nodes that have an older version than another one, as of some minute.
     """
 
     streams: Sequence[Led | None]
     node: Space | None
     unnamed: Collection[str] = ()
+    older: Collection[str] = ()
 
 
 class Stale(Exception):
