@@ -268,8 +268,8 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "pullstatus_cluster_streams_without_writes",
-        "Others whose leader has answered no write for a minute; workers tell it in the"
-        " log alone. Alert on any.",
+        "Others whose leader has answered no write for a minute; of workers the one that has most"
+        " of them. Alert on any.",
         health.without_writes,
     )
     yield CounterMetricFamily(

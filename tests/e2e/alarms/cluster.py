@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.opening import opened
 from tests.e2e.alarms.stories import Scrape, Story, figures
 from tests.faults.load import doomed
-from tests.harness import REPLY, App, Program, http_request, reply
+from tests.harness import REPLY, App, Program, http_request, reply, with_values
 from tests.nats_proxy import NatsProxy
 from tests.store.build import incompressible
 from tools.nats import Cluster, Node
@@ -39,14 +38,11 @@ POLL_S = 0.2  # nothing of it changes more often
 TEXT_BYTES = 15_000
 TOGETHER = 10  # records that are stored, and read, together
 
-IMPATIENT = """
-from pullstatus.store.jetstream import watchdog, writing
-from pullstatus.cli import main
-assert watchdog.UNWRITTEN_S > 1 and writing.RESOLVE_S
-watchdog.UNWRITTEN_S = 1.0
-writing.RESOLVE_S = 600.0
-main(prog_name="pullstatus")
-"""
+IMPATIENCE = {
+    "store.jetstream.watchdog.UNWRITTEN_S": 1.0,
+    "store.jetstream.writing.RESOLVE_S": 600.0,
+}
+IMPATIENT = with_values(IMPATIENCE, workers=IMPATIENCE)
 """A command whose server thinks soon that a leader takes no writes, and gives none up."""
 
 RINGS: Mapping[str, set[str]] = {
@@ -55,6 +51,7 @@ RINGS: Mapping[str, set[str]] = {
     "a node away": {"PullstatusCopiesAway"},
     "a node damaged": {"PullstatusNodeDamaged"},
     "writes lost": {"PullstatusLeaderWithoutWrites", "PullstatusStoreStalled"},
+    "writes of workers lost": {"PullstatusLeaderWithoutWrites", "PullstatusStoreStalled"},
     "nearly full": {"PullstatusClusterFull"},
     "all nodes gone": {"PullstatusStreamsDown", "PullstatusStoreStalled"},
 }
@@ -82,8 +79,11 @@ def stories(folder: Path, environment: Mapping[str, str]) -> dict[str, Story]:
             node.start()
             cluster.settle()
             told["a node damaged"] = Story(well, _until_mended(program, app))
-            lost = _without_writes(folder, environment, cluster, program.token, app)
-            told["writes lost"] = Story(lost)
+            for name, workers in (("writes lost", "1"), ("writes of workers lost", "2")):
+                lost = _without_writes(
+                    folder / name, environment, cluster, program.token, app, workers
+                )
+                told[name] = Story(lost)
             limit = _bytes(node) * 4 // 3
             _bound(url, limit)
             _feed(program, app, limit // 10)
@@ -177,7 +177,12 @@ def _unproven(folder: Path, environment: Mapping[str, str], cluster: Cluster, to
 
 
 def _without_writes(
-    folder: Path, environment: Mapping[str, str], cluster: Cluster, token: str, app: App
+    folder: Path,
+    environment: Mapping[str, str],
+    cluster: Cluster,
+    token: str,
+    app: App,
+    workers: str,
 ) -> Scrape:
     """Of another server, of which no write gets through, and all else does."""
     url = cluster.url(NAME)
@@ -185,13 +190,15 @@ def _without_writes(
         proxies = [stack.enter_context(NatsProxy(node.port)) for node in cluster.nodes]
         for node, proxy in zip(cluster.nodes, proxies, strict=True):
             url = url.replace(f":{node.port}", f":{proxy.port}", 1)
-        (folder / "other").mkdir()
+        folder.mkdir()
         other = Program(
-            folder / "other",
+            folder,
+            "--workers",
+            workers,
             environment=environment,
             store=url,
             token=token,
-            command=(sys.executable, "-c", IMPATIENT),
+            command=IMPATIENT,
         )
         stack.enter_context(doomed(other))
         wire = stack.enter_context(other.connect())

@@ -52,6 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     Attributes:
         counts: see `Figures.counts`.
         shed: requests that were refused since too much was in hand, by whose part was used up.
+        without_writes: streams whose leader has answered none of this worker's for a minute.
     """
 
     counts: dict[str, Any]
@@ -61,6 +62,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     connections: ConnectionCounts
     in_hand_bytes: int
     shed: dict[str, int]
+    without_writes: int = 0
 
 
 # What a worker says to the server.

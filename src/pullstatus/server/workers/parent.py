@@ -37,7 +37,7 @@ from pullstatus.server.workers.control import (
 from pullstatus.server.workers.fleet import Fleet, Member
 from pullstatus.server.workers.ledger import BEATS, Ledger, make_ledger
 from pullstatus.server.workers.pulse import BEAT_S
-from pullstatus.store import Store, UnderWay, open_store, share_store
+from pullstatus.store import Health, Store, UnderWay, open_store, share_store
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +112,7 @@ class _Routes(Routes):
             under_way=self.under_way(),
             connections=ConnectionCounts(self.connections_in_all(), refused),
             budget=budget,
+            health=_health(own.health, known),
             workers=self.fleet.serving,
             workers_ended=self.fleet.ended,
             processes=self.fleet.processes,
@@ -283,6 +284,12 @@ def _under_way(all_of_them: Sequence[UnderWay]) -> UnderWay:
         sum(one.bytes for one in all_of_them),
         max(one.oldest_s for one in all_of_them),
     )
+
+
+def _health(own: Health, of_workers: Sequence[Snapshot]) -> Health:
+    """How the nodes are, by what the server sees of them, and its workers, which write to them."""
+    without_writes = max([own.without_writes, *(one.without_writes for one in of_workers)])
+    return msgspec.structs.replace(own, without_writes=without_writes)
 
 
 def _lines(all_of_them: Sequence[LogLines]) -> LogLines:

@@ -149,7 +149,7 @@ class Worker(Server):
         self._control.tell(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        routes = self.routes
+        routes, health = self.routes, self.store.health()
         return Snapshot(
             routes.figures.counts(),
             routes.held.count,
@@ -158,6 +158,7 @@ class Worker(Server):
             routes.connections(),
             routes.budget.bytes,
             dict(routes.budget.refused),
+            0 if health is None else health.without_writes,
         )
 
     async def _hear(self, said: object) -> object:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 
 from pullstatus.server.routes import Routes
 from pullstatus.server.workers import parent, worker
-from pullstatus.store import Store
+from pullstatus.store import Health, Store, UnderWay
 from tests.unit.server.asgi import Served
 
 
@@ -64,3 +65,35 @@ def test_the_server_has_its_workers_tell_once_at_a_time() -> None:
         assert b"pullstatus_workers 2.0" in await asked[0]
 
     asyncio.run(play())
+
+
+def test_the_server_tells_of_writes_that_nodes_do_not_answer_its_workers() -> None:
+    """It writes next to nothing itself."""
+
+    async def told(*of_workers: int) -> bytes:
+        made = routes(parent._Routes)
+        members = []
+        for streams in of_workers:
+            one = worker.Worker.__new__(worker.Worker)
+            one.routes = routes(worker._Routes)
+            one.store = cast(
+                "Store",
+                SimpleNamespace(
+                    health=lambda streams=streams: Health(without_writes=streams),
+                    under_way=UnderWay,
+                ),
+            )
+            members.append(SimpleNamespace(newest=one._snapshot()))
+
+        async def look() -> None:
+            """They have told."""
+
+        made.fleet = SimpleNamespace(look=look, members=members, serving=2, ended=0, processes=[])
+        page = await made.metrics()
+        line: bytes
+        [line] = re.findall(rb"(?m)^pullstatus_cluster_streams_without_writes .*$", page)
+        return line.split()[1]
+
+    assert asyncio.run(told()) == b"0.0"
+    assert asyncio.run(told(0, 0)) == b"0.0"
+    assert asyncio.run(told(1, 3)) == b"3.0"
