@@ -7,7 +7,7 @@
     a node is not proven         for a minute: it has a copy, or is to have one, and says nothing of
                                  itself where nodes are asked
     a node lacks messages        which another one has; it is asked not to lead
-    nodes are of several versions  for a day: longer than it takes to bring all to one
+    nodes differ in version      for a day: longer than it takes to bring all to one
     a message was mended         a node had damaged or lost it, and another one had it
     a stream or a node is full   nearly
 
