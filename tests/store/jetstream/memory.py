@@ -168,6 +168,11 @@ class MemoryBus:
             ]
             return sum(found.remove(sequence) for sequence in due)
 
+    def purge_each(self, stream: str, ends: Sequence[tuple[str, int]]) -> None:
+        with self._at_once("purge each"):
+            for subject, below in ends:
+                self.purge(stream, subject, below=below)
+
     def delete(self, stream: str, sequence: int) -> None:
         self.asked.append("delete")
         with self._lock:

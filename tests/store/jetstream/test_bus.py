@@ -159,6 +159,18 @@ def test_messages_below_a_sequence_are_removed(bus: Bus, app: str) -> None:
     assert texts(bus, f"{app}.>") == [f"{app}.c"]
 
 
+def test_messages_of_many_subjects_are_removed_at_once(bus: Bus, app: str) -> None:
+    """As one below a sequence, where subjects have their tokens in the middle, too; or of each."""
+    names = [f"{app}.{number % 3}.key.{number}" for number in range(150)]
+    first = put(bus, *names, f"{app}.0.log.1", f"{app}.c") - 151
+    assert bus.purge(STREAM, f"{app}.*.key.*", below=first + 100) == 100
+    alike()
+    assert texts(bus, f"{app}.>") == [*names[100:], f"{app}.0.log.1", f"{app}.c"]
+    bus.purge_each(STREAM, [(names[-1], first + 150), (names[-2], first + 148), (names[0], 1)])
+    alike()
+    assert texts(bus, f"{app}.>") == [*names[100:-1], f"{app}.0.log.1", f"{app}.c"]
+
+
 def test_a_message_is_removed(bus: Bus, app: str) -> None:
     last = put(bus, f"{app}.log", f"{app}.c")
     for _ in range(2):

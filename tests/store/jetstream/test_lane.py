@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -23,10 +23,10 @@ from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Relea
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Forget, Operation, Removed
+from pullstatus.store.jetstream import forgetting, settings
 from pullstatus.store.jetstream import log as lane
-from pullstatus.store.jetstream import settings
 from pullstatus.store.jetstream.ages import AGE_S
-from pullstatus.store.jetstream.messages import SettingMessage, opened
+from pullstatus.store.jetstream.messages import RepeatMessage, SettingMessage, opened
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -46,6 +46,7 @@ from tests.store.build import (
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 
+PLACE = LAYOUT.application(STATUSES.sdkappid)
 SETTING = f"application/{STATUSES.sdkappid}"
 
 
@@ -136,6 +137,62 @@ def test_fingerprints_are_forgotten_beside_those_that_come(bus: MemoryBus, one: 
     for count, came in ((2, [1, 2]), (1, [2, 3]), (0, [1, 3])):
         group: list[Operation] = [fingerprinted(STATUSES, records(2), came), forgets]
         assert one.log.commit(group) == [count, Removed(0, more=False)]
+
+
+# --- forgetting -----------------------------------------------------------------------------------
+
+
+def batches(one: Process, ages_ms: Sequence[int]) -> None:
+    """Batches with keys, each accepted so long before now."""
+    for number, age_ms in enumerate(ages_ms):
+        one.do(append(STATUSES, records(1), NOW_MS - age_ms, key=repeat_key(f"{number}")))
+
+
+def known(bus: MemoryBus) -> list[int]:
+    """How long before now the batches came whose keys are known."""
+    rows = bus.following(PARTITION, PLACE.remembered[1], 1, count=1000, leader=True)
+    return [NOW_MS - opened(row, RepeatMessage).at_ms for row in rows]
+
+
+def test_what_is_old_goes_as_one(bus: MemoryBus, one: Process) -> None:
+    """A purge of each would hold the lane up for as long as all of them take."""
+    count = 2 * forgetting._SLICE + 10
+    batches(one, [1] * count + [0, 0])
+    one.do(fingerprinted(STATUSES, records(2), [1, 2], NOW_MS - 1))
+    bus.asked.clear()
+    assert one.do(Forget(NOW_MS, NOW_MS, 10_000, 1.0)) == Removed(count + 2, more=False)
+    assert bus.asked.count("purge") == 2 + 1
+    assert bus.asked.count("purge each") == 1  # beside what is young
+    assert known(bus) == [0, 0]
+    assert not bus.subjects(PARTITION, PLACE.remembered[2])
+
+
+@pytest.mark.parametrize("place", [0, 30, forgetting._SLICE + 5])
+def test_what_is_young_between_what_is_old_stays(bus: MemoryBus, one: Process, place: int) -> None:
+    """The clocks of servers differ."""
+    ages_ms = [1] * (2 * forgetting._SLICE)
+    ages_ms[place] = 0
+    batches(one, ages_ms)
+    bus.asked.clear()
+    assert one.do(Forget(NOW_MS, NOW_MS, 10_000, 1.0)) == Removed(len(ages_ms) - 1, more=False)
+    assert known(bus) == [0]
+    assert len([each for each in bus.asked if each.startswith("purge")]) == 2
+
+
+def test_what_a_sender_says_is_good_for_longer_stays(bus: MemoryBus, one: Process) -> None:
+    """Also if a replica has lost it, before what is old: nobody takes it for as old as that."""
+    times = [NOW_MS - 2, NOW_MS + 5, NOW_MS - 1]
+    for number, until_ms in enumerate(times):
+        operation = once(STATUSES, f"{number}")
+        spent = msgspec.structs.replace(operation.once, until_ms=until_ms)
+        one.do(msgspec.structs.replace(operation, once=spent, at_ms=NOW_MS - 10))
+    pattern = PLACE.remembered[3]
+    messages = bus.following(PARTITION, pattern, 1, count=10, leader=True)
+    assert len(messages) == 3
+    bus.has = lambda _stream, message, _leader: None if message == messages[1] else message
+    one.do(Forget(NOW_MS - 100, NOW_MS, 10_000, 1.0))
+    bus.has = lambda _stream, message, _leader: message
+    assert bus.following(PARTITION, pattern, 1, count=10, leader=True) == [messages[1]]
 
 
 def test_a_setting_of_its_own_is_asked_for_once(bus: MemoryBus, one: Process) -> None:

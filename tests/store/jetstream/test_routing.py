@@ -49,6 +49,7 @@ from pullstatus.store.gathering.operations import (
 )
 from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.engine import JetStreamStore
+from pullstatus.store.jetstream.forgetting import QUIET_S
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.log import Log
@@ -355,6 +356,43 @@ def test_a_row_stays_while_something_rests_on_it(bus: MemoryBus, spoilt: bool) -
     assert done(other)
     forget(other, 50)
     assert remembered(bus) == 0
+
+
+def test_a_row_that_a_replica_has_lost_does_not_go_with_what_lies_around_it(bus: MemoryBus) -> None:
+    """That one tells of none, and what it tells of goes; others still have the row."""
+    server = begun(bus)
+    bus.overtake = before_write(3, kill)
+    with pytest.raises(Killed):
+        server.logs[LAYOUT.partition(PARKED.sdkappid)].commit([routed()])
+    bus.overtake = lambda _stream: None
+    place = LAYOUT.application(OTHERS.sdkappid)
+    [row] = bus.following(place.stream, place.remembered[1], 1, count=10, leader=True)
+    other = Server(bus)
+    for number in range(3):
+        other.do(append(OTHERS, [b"x"], key=repeat_key(f"{number}")), OTHERS.sdkappid)
+    bus.has = lambda _stream, message, _leader: None if message == row else message
+    forget(other, 50)
+    bus.has = lambda _stream, message, _leader: message
+    assert bus.following(place.stream, place.remembered[1], 1, count=10, leader=True) == [row]
+
+
+def test_what_is_on_its_way_is_asked_for_once_in_minutes(bus: MemoryBus) -> None:
+    """Each step holds up a lane; what has begun since is young."""
+    clock = Clock()
+    server = Server(bus, clock)
+
+    def questions() -> int:
+        server.do(append(OTHERS, [b"x"], key=repeat_key("0")), OTHERS.sdkappid)
+        bus.asked.clear()
+        forget(server, 50)
+        count = bus.asked.count("subjects")
+        assert remembered(bus) == 0
+        return count
+
+    before = questions()
+    assert questions() == 0
+    clock.now_s += QUIET_S
+    assert questions() == before > 0
 
 
 def test_who_comes_too_late_for_a_row_stores_nothing(

@@ -247,6 +247,11 @@ class Bus:
         """See `wire.Bus`."""
         return self._asked(self._api.purge(stream, subject, below=below))
 
+    def purge_each(self, stream: str, ends: Sequence[tuple[str, int]]) -> None:
+        """See `wire.Bus`."""
+        purge = partial(self._api.purge, stream)
+        self._asked(_all([purge(subject, below=below) for subject, below in ends]))
+
     def delete(self, stream: str, sequence: int) -> None:
         """See `wire.Bus`."""
         return self._asked(self._api.delete(stream, sequence))

@@ -47,7 +47,7 @@ from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
 from pullstatus.store.jetstream.commits import NewOp
 from pullstatus.store.jetstream.common import CommonTables
-from pullstatus.store.jetstream.forgetting import forget
+from pullstatus.store.jetstream.forgetting import InUse, forget
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
 from pullstatus.store.jetstream.messages import (
@@ -118,6 +118,7 @@ class Log:
         self._cache = Cache()
         self._ages = Ages(clock)
         self._room = Room(bus, self._stream, clock)
+        self._in_use = InUse(bus, layout, clock)
         self._known_revision = 0  # settings are known to have come so far, by the leader
         self._back_since_s: dict[int, float] = {}  # applications, since when commits seem gone
         self._puts: Sequence[Put] = ()  # of the newest write that was tried
@@ -542,7 +543,9 @@ class Log:
     def _forget_some(self, operation: Forget) -> Removed:
         self._cache.forget_prints()
         self._moved.forget()
-        return forget(self._bus, self._layout, self._partition, operation, self._clock)
+        return forget(
+            *(self._bus, self._layout, self._partition, operation, self._in_use, self._clock)
+        )
 
     # -- being overtaken
 

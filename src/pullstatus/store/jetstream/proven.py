@@ -123,6 +123,10 @@ class ProvenBus:
         """See `wire.Bus`."""
         return self._bus.purge(stream, subject, below=below)
 
+    def purge_each(self, stream: str, ends: Sequence[tuple[str, int]]) -> None:
+        """See `wire.Bus`."""
+        self._bus.purge_each(stream, ends)
+
     def delete(self, stream: str, sequence: int) -> None:
         """See `wire.Bus`."""
         self._bus.delete(stream, sequence)

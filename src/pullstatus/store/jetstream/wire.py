@@ -243,6 +243,10 @@ class Bus(Protocol):
         """Remove the messages of a subject or pattern below a sequence; returns how many."""
         ...
 
+    def purge_each(self, stream: str, ends: Sequence[tuple[str, int]]) -> None:
+        """`purge` of each of these subjects, below the sequence beside it, all at once."""
+        ...
+
     def delete(self, stream: str, sequence: int) -> None:
         """Remove a message, and overwrite what it held; nothing if there is none."""
         ...
