@@ -192,7 +192,7 @@ class JetStreamStore(SharedStore):
         watchdog = Watchdog(bus, [stream for stream, _ in layout.streams], vitals)
         store = cls(name, bus, layout, lanes, upkeep, following, gate, watchdog, created=created)
         store.epoch = epoch
-        store.revision = (await asyncio.to_thread(store._lists.common)).revision
+        store.revision = await asyncio.to_thread(store._lists.revision)
         if server:
             await asyncio.to_thread(watchdog.start)
         return store

@@ -78,7 +78,8 @@ class Lists:
         self._common = layout.common
         # By mailbox, the number behind a chunk that was read, and the place of the next one.
         self._ends: dict[Mailbox, tuple[int, int]] = {}
-        self._reached = (0, 0)  # a revision, and the sequence of its setting
+        self._reached = (0, 0)  # a revision, and a sequence: settings of later ones lie behind it
+        self._names: tuple[int, Sequence[str]] | None = None  # of all settings, as of a revision
 
     # -- how applications stand
 
@@ -353,9 +354,22 @@ class Lists:
 
     def common(self) -> CommonCommit:
         """How it stands, as the leader says."""
+        told, _ = self._newest_common()
+        return told
+
+    def _newest_common(self) -> tuple[CommonCommit, int]:
+        """The same, and the sequence of the commit that tells it."""
         place = self._common
         message = self._bus.last(place.stream, place.commits, leader=True)
-        return CommonCommit(0) if message is None else opened(message, CommonCommit)
+        if message is None:
+            return CommonCommit(0), 0
+        return opened(message, CommonCommit), message.sequence
+
+    def revision(self) -> int:
+        """Of the newest setting; what is asked for from there on is found at once."""
+        told, sequence = self._newest_common()
+        self._reached = told.revision, sequence
+        return told.revision
 
     async def acts(self, *, newest_first: bool) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""
@@ -377,17 +391,20 @@ class Lists:
 
     def setting_rows(self, since: int = 0) -> Iterator[Setting]:
         """Settings by revision, which is the order in which they lie."""
-        if self.common().revision <= since:
+        self._names = None
+        told, commit = self._newest_common()
+        if told.revision <= since:
+            self._reached = max(self._reached, (told.revision, commit))
             return
         revision, sequence = self._reached
         at = sequence + 1 if revision <= since else 1
         stream, subject = self._common.stream, self._common.settings
         while messages := self._bus.following(stream, subject, at, count=ROWS, leader=True):
             for message in messages:
-                told = opened(message, SettingMessage)
-                self._reached = max(self._reached, (told.revision, message.sequence))
-                if told.revision > since:
-                    yield setting_of(told)
+                setting = opened(message, SettingMessage)
+                self._reached = max(self._reached, (setting.revision, message.sequence))
+                if setting.revision > since:
+                    yield setting_of(setting)
             at = messages[-1].sequence + 1
 
     async def named(self, prefix: str, since: int) -> AsyncIterator[Setting]:
@@ -395,7 +412,8 @@ class Lists:
         place = self._common
 
         def rows() -> Iterator[Setting]:
-            for message in self._named(place.settings, place.setting(prefix)):
+            names = _beginning(self._setting_names(), place.setting(prefix))
+            for message in snapshots.latest(self._bus, place.stream, names):
                 told = opened(message, SettingMessage)
                 if told.revision > since:
                     yield setting_of(told)
@@ -403,11 +421,18 @@ class Lists:
         async for row in _in_steps(rows):
             yield row
 
-    def _named(self, every: str, begin: str) -> Iterator[Message]:
-        """The messages of those of some subjects that begin so, in order."""
-        stream = self._common.stream
-        names = [name for name in self._bus.subjects(stream, every) if name.startswith(begin)]
-        return snapshots.latest(self._bus, stream, sorted(names))
+    def _setting_names(self) -> Sequence[str]:
+        """The subjects of all settings by now.
+
+        No node lists a part of them. So whoever asks for one part after the other, as a server does
+        at its start, has them listed once; they are let go of when changes are asked for.
+        """
+        revision = self.common().revision
+        known = self._names
+        if known is None or known[0] != revision:
+            place = self._common
+            known = self._names = revision, self._bus.subjects(place.stream, place.settings)
+        return known[1]
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
@@ -436,7 +461,9 @@ class Lists:
 
         def noted() -> dict[str, Noted]:
             place = self._common
-            found = self._named(place.marks, place.mark(prefix))
+            every = self._bus.subjects(place.stream, place.marks)
+            names = _beginning(every, place.mark(prefix))
+            found = snapshots.latest(self._bus, place.stream, names)
             told = [opened(message, MarkMessage) for message in found]
             return {
                 decoded(each.name): Noted(each.at_ms, decoded(each.place))
@@ -507,6 +534,11 @@ class Notes:
             acked_ms=self._acked_ms.get(row.first_seq),
             released_ms=self._released_ms.get(row.first_seq),
         )
+
+
+def _beginning(names: Sequence[str], begin: str) -> list[str]:
+    """Those that begin so, in order."""
+    return sorted(name for name in names if name.startswith(begin))
 
 
 async def _in_steps(begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
