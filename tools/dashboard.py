@@ -380,6 +380,11 @@ ROWS: Final[dict[str, Sequence[Panel | Figure]]] = {
         Panel(
             "Fullest stream or node", "percentunit", {"full": most("pullstatus_cluster_full_ratio")}
         ),
+        Panel(
+            "Subjects in the nodes' memory",
+            "short",
+            {"subjects": most("pullstatus_cluster_subjects")},
+        ),
     ],
 }
 

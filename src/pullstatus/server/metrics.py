@@ -314,6 +314,12 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
         "How full the fullest stream or node is, of 1; 0 if none has a bound. Alert above 0.8.",
         health.full,
     )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_subjects",
+        "Subjects of all streams, of which each node has those of its copies in memory: some 400"
+        " bytes each. Alert before that is more than the nodes have.",
+        health.subjects,
+    )
 
 
 def _of_care(gauges: Gauges) -> Iterator[Metric]:

@@ -900,6 +900,7 @@ class Health(msgspec.Struct, frozen=True):
         copies_short: those of a node that lost messages which another one has.
         lag: steps that the copy has yet to take that is furthest behind.
         full: how full the fullest stream or node is, of 1; 0 if none has a bound.
+        subjects: of all streams that have a leader; nodes have them in memory.
         mended: messages that one node had damaged or lost and another one had, of this process.
         unanswered: writes that were given up without an answer, of this process.
         alarms: what is to be seen to.
@@ -914,6 +915,7 @@ class Health(msgspec.Struct, frozen=True):
     copies_short: int = 0
     lag: int = 0
     full: float = 0.0
+    subjects: int = 0
     mended: int = 0
     unanswered: int = 0
     alarms: Sequence[Alarm] = ()

@@ -313,7 +313,11 @@ class MemoryBus:
 
     def cluster(self, streams: Sequence[str]) -> Cluster:
         found = [
-            Led(LEADER, (), self.size(each), self.limits.get(each, 0), each) for each in streams
+            Led(
+                *(LEADER, (), self.size(each), self.limits.get(each, 0), each),
+                subjects=len(self._streams[each].subjects),
+            )
+            for each in streams
         ]
         led = list(map(self.led, streams, found))
         return Cluster(led, self.node, self.unnamed, self.older)

@@ -171,6 +171,21 @@ def test_messages_of_many_subjects_are_removed_at_once(bus: Bus, app: str) -> No
     assert texts(bus, f"{app}.>") == [*names[100:-1], f"{app}.0.log.1", f"{app}.c"]
 
 
+def subjects_of(bus: Bus) -> int:
+    """How many the stream has."""
+    [led] = bus.cluster([STREAM]).streams
+    assert led is not None
+    return led.subjects
+
+
+def test_subjects_are_counted(bus: Bus, app: str) -> None:
+    before = subjects_of(bus)
+    last = put(bus, f"{app}.key.1", f"{app}.key.2", f"{app}.key.2", f"{app}.c")
+    assert subjects_of(bus) == before + 3
+    bus.purge(STREAM, f"{app}.key.*", below=last)
+    assert subjects_of(bus) == before + 1
+
+
 def test_a_message_is_removed(bus: Bus, app: str) -> None:
     last = put(bus, f"{app}.log", f"{app}.c")
     for _ in range(2):

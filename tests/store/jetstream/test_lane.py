@@ -19,7 +19,7 @@ from pullstatus.errors import (
     SettingChanged,
     StoreUnavailable,
 )
-from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Release, While
+from pullstatus.store import Append, Discard, Once, Outcome, Page, Pull, Reader, Release, While
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Forget, Operation, Removed
@@ -183,9 +183,8 @@ def test_what_a_sender_says_is_good_for_longer_stays(bus: MemoryBus, one: Proces
     """Also if a replica has lost it, before what is old: nobody takes it for as old as that."""
     times = [NOW_MS - 2, NOW_MS + 5, NOW_MS - 1]
     for number, until_ms in enumerate(times):
-        operation = once(STATUSES, f"{number}")
-        spent = msgspec.structs.replace(operation.once, until_ms=until_ms)
-        one.do(msgspec.structs.replace(operation, once=spent, at_ms=NOW_MS - 10))
+        operation = pull(STATUSES, 1, NOW_MS - 10)
+        one.do(msgspec.structs.replace(operation, once=Once(f"{number}", until_ms)))
     pattern = PLACE.remembered[3]
     messages = bus.following(PARTITION, pattern, 1, count=10, leader=True)
     assert len(messages) == 3

@@ -19,6 +19,7 @@ from pullstatus.records import Kind
 from pullstatus.server import serve
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store import Alarm, open_store
+from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.jetstream import api, engine
 from pullstatus.store.jetstream import log as lane
 from pullstatus.store.jetstream import watchdog as dog
@@ -43,7 +44,16 @@ from pullstatus.store.jetstream.watchdog import (
     Watchdog,
 )
 from pullstatus.store.jetstream.wire import Copy, Led, Space, Stale
-from tests.store.build import STATUSES, append, fingerprinted, pull, records, repeat_key, until
+from tests.store.build import (
+    NOW_MS,
+    STATUSES,
+    append,
+    fingerprinted,
+    pull,
+    records,
+    repeat_key,
+    until,
+)
 from tests.store.engines import cluster as nodes
 from tests.store.jetstream import real, scheme
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
@@ -319,6 +329,21 @@ def test_what_is_nearly_full_is_named_or_is_a_node(watched: Watched) -> None:
     watched.bus.node = None
     watched.bus.led = lambda _stream, led: led
     assert watched.look() == {}
+
+
+def test_subjects_are_counted(watched: Watched) -> None:
+    """Nodes have them in memory. One of a pull with a key stays for longer than the key is good."""
+    one = Process(watched.bus, watched.clock)
+    one.do(append(STATUSES, records(2)))
+    watched.look()
+    before = watched.dog.health.subjects
+    assert before == sum(len(watched.bus.subjects(stream, ">")) for stream in STREAMS) > 0
+    for number in range(2):
+        one.do(pull(STATUSES, 1, key=f"{number}"))
+    later_ms = NOW_MS + limits.PULL_KEY_S * 1000 + 1
+    one.do(Forget(later_ms, later_ms, 1000, 1.0))
+    watched.look()
+    assert watched.dog.health.subjects == before + 2
 
 
 # --- nodes that lack messages ---------------------------------------------------------------------

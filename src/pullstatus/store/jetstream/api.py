@@ -40,6 +40,7 @@ class State(msgspec.Struct):
 
     last_seq: int = 0
     bytes: int = 0
+    num_subjects: int = 0
     subjects: dict[str, int] = {}
 
 
@@ -202,4 +203,7 @@ def led_of(said: Said) -> Led | None:
     copies = [Copy(peer.name, peer.is_away, peer.current, peer.lag) for peer in group.replicas]
     limit = max(0, said.config.get("max_bytes", -1))
     missing = max(0, said.config.get("num_replicas", 1) - 1 - len(copies))
-    return Led(group.leader, copies, said.state.bytes, limit, group.raft_group, missing)
+    state = said.state
+    return Led(
+        group.leader, copies, state.bytes, limit, group.raft_group, missing, state.num_subjects
+    )

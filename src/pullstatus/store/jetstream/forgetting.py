@@ -33,7 +33,7 @@ from pullstatus.store.jetstream.wire import Bus, Message
 
 _Held = PrintsMessage | RepeatMessage | OnceMessage | MarkMessage | TallyMessage
 
-_SLICE: Final = 64  # messages between two looks at the clock: some 6 ms
+_SLICE: Final = 64  # messages between two looks at the clock: some 10 ms
 QUIET_S: Final = 600.0  # repeats are known for far longer, whatever clocks say
 YEARS: Final = 2  # before, whose tallies are looked for: whoever tallies forgets, too
 

@@ -170,6 +170,7 @@ class Watchdog:
             copies_short=len(self._lacking),
             lag=max((copy.lag for copy in copies), default=0),
             full=full,
+            subjects=sum(each.subjects for each in led.values()),
             mended=self._vitals.mended,
             unanswered=self._vitals.unanswered,
             alarms=[

@@ -84,6 +84,7 @@ class Led(NamedTuple):
         group: of the nodes that have it: no other stream of the cluster has that name.
         used, limit: bytes that it holds, and may hold; 0: it has no bound of its own.
         missing: copies that it is to have and no node has, as one was taken out of the cluster.
+        subjects: how many have messages.
     """
 
     leader: str
@@ -92,6 +93,7 @@ class Led(NamedTuple):
     limit: int
     group: str = ""
     missing: int = 0
+    subjects: int = 0
 
     @property
     def nodes(self) -> Sequence[str]:
