@@ -7,6 +7,7 @@ import os
 from pullstatus.store import Change, Follow, Mailbox, Page, Pull, Tickets
 from pullstatus.store.gathering.operations import Changes, Operation, PackedPage, Purge, Removed
 from pullstatus.store.jetstream import chunks
+from pullstatus.store.jetstream.forgetting import Quiet
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.messages import (
@@ -54,7 +55,10 @@ class Process:
         bus = ProvenBus(bus)
         gate = self.gate = LaneGate(bus, LAYOUT, new_op)
         moved = Moved(bus, LAYOUT, self.clock)
-        self.log = Log(bus, LAYOUT, 0, SECRET, new_op, self.clock, gate=gate, moved=moved)
+        quiet = self.quiet = Quiet(bus, LAYOUT, self.clock)
+        self.log = Log(
+            *(bus, LAYOUT, 0, SECRET, new_op, self.clock), gate=gate, moved=moved, quiet=quiet
+        )
         self.settings = SettingLog(bus, LAYOUT, new_op, self.clock, gate=gate)
         self.bus = bus
 

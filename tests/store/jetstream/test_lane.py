@@ -144,6 +144,7 @@ def test_fingerprints_are_forgotten_beside_those_that_come(bus: MemoryBus, one: 
 
 def batches(one: Process, ages_ms: Sequence[int]) -> None:
     """Batches with keys, each accepted so long before now."""
+    one.quiet.look()
     for number, age_ms in enumerate(ages_ms):
         one.do(append(STATUSES, records(1), NOW_MS - age_ms, key=repeat_key(f"{number}")))
 

@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -49,7 +50,7 @@ from pullstatus.store.gathering.operations import (
 )
 from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.engine import JetStreamStore
-from pullstatus.store.jetstream.forgetting import QUIET_S
+from pullstatus.store.jetstream.forgetting import QUIET_S, Quiet
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.log import Log
@@ -94,10 +95,9 @@ class Server:
         new_op = Tickets(os.urandom)
         gate = LaneGate(self.bus, LAYOUT, new_op)
         moved = Moved(self.bus, LAYOUT, time.monotonic)
-        self.logs = [
-            Log(self.bus, LAYOUT, number, SECRET, new_op, clock, gate=gate, moved=moved)
-            for number in range(4)
-        ]
+        self.quiet = Quiet(self.bus, LAYOUT, clock)
+        lane = partial(Log, gate=gate, moved=moved, quiet=self.quiet)
+        self.logs = [lane(self.bus, LAYOUT, number, SECRET, new_op, clock) for number in range(4)]
         self.settings = SettingLog(self.bus, LAYOUT, new_op, gate=gate)
         self.lists = Lists(self.bus, LAYOUT)
 
@@ -313,6 +313,7 @@ def remembered(bus: MemoryBus) -> int:
 def forget(server: Server, days: int) -> None:
     """Forget, so many days later, what repeats were known by for three days."""
     at_ms = NOW_MS + days * DAY_MS
+    server.quiet.look()
     for log in server.logs:
         [answer] = log.commit([Forget(at_ms - 3 * DAY_MS, at_ms, 1000, 60.0)])
         assert isinstance(answer, Removed)
@@ -376,23 +377,37 @@ def test_a_row_that_a_replica_has_lost_does_not_go_with_what_lies_around_it(bus:
     assert bus.following(place.stream, place.remembered[1], 1, count=10, leader=True) == [row]
 
 
-def test_what_is_on_its_way_is_asked_for_once_in_minutes(bus: MemoryBus) -> None:
-    """Each step holds up a lane; what has begun since is young."""
+def test_no_lane_waits_for_what_may_be_on_its_way(bus: MemoryBus) -> None:
+    """It is looked at before; until then, and for long behind it, nothing goes as one."""
     clock = Clock()
     server = Server(bus, clock)
+    lane = server.logs[LAYOUT.partition(OTHERS.sdkappid)]
 
-    def questions() -> int:
+    def purges() -> list[str]:
         server.do(append(OTHERS, [b"x"], key=repeat_key("0")), OTHERS.sdkappid)
         bus.asked.clear()
-        forget(server, 50)
-        count = bus.asked.count("subjects")
-        assert remembered(bus) == 0
-        return count
+        lane.commit([Forget(NOW_MS + 1, NOW_MS + 1, 1000, 60.0)])
+        assert "subjects" not in bus.asked
+        return [each for each in bus.asked if each.startswith("purge")]
 
-    before = questions()
-    assert questions() == 0
-    clock.now_s += QUIET_S
-    assert questions() == before > 0
+    assert purges() == ["purge each"]
+    server.quiet.look()
+    clock.now_s += QUIET_S - 1
+    assert purges() == ["purge"]
+    clock.now_s += 1
+    assert purges() == ["purge each"]
+
+
+@pytest.mark.anyio
+async def test_a_store_looks_before_its_lanes_forget(bus: MemoryBus) -> None:
+    store = await JetStreamStore.open("s", bus, LAYOUT, SECRET, 1, created=False)
+    for number in range(3):
+        await store.append(append(OTHERS, [b"x"], key=repeat_key(f"{number}")))
+    bus.asked.clear()
+    assert await store.forget(accepted_before_ms=NOW_MS + 1, now_ms=0) == 3
+    assert "purge each" not in bus.asked
+    assert remembered(bus) == 0
+    await store.close()
 
 
 def test_who_comes_too_late_for_a_row_stores_nothing(

@@ -35,6 +35,7 @@ from pullstatus.store.jetstream import spread
 from pullstatus.store.jetstream.ages import AGE_S
 from pullstatus.store.jetstream.derived import Derived
 from pullstatus.store.jetstream.filling import Filling
+from pullstatus.store.jetstream.forgetting import Quiet
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lanes import Lanes
 from pullstatus.store.jetstream.lease import RENEW_S, Lease
@@ -119,6 +120,7 @@ class JetStreamStore(SharedStore):
         upkeep: Lease,
         following: Lease,
         gate: LaneGate,
+        quiet: Quiet,
         watchdog: Watchdog,
         *,
         created: bool,
@@ -127,6 +129,7 @@ class JetStreamStore(SharedStore):
         super().__init__(lanes, created=created)
         self._name = name
         self._gate = gate
+        self._quiet = quiet
         self._rows = Reading(bus, layout)
         self._filling = Filling(
             bus, layout, Tickets(os.urandom), self._rows.told, lambda: gate.number
@@ -179,8 +182,9 @@ class JetStreamStore(SharedStore):
         if not moving:
             check_open(gate.found, server=server)
         moved = Moved(bus, layout, time.monotonic)
+        quiet = Quiet(bus, layout, time.monotonic)
         logs = [
-            Log(bus, layout, partition, secret, new_op, gate=gate, moved=moved)
+            Log(bus, layout, partition, secret, new_op, gate=gate, moved=moved, quiet=quiet)
             for partition in range(layout.partitions)
         ]
         writers = [_writer(log, on_failure) for log in logs]
@@ -190,7 +194,9 @@ class JetStreamStore(SharedStore):
         upkeep = Lease(bus, common, common.lease, new_op)
         following = Lease(bus, common, common.following, new_op)
         watchdog = Watchdog(bus, [stream for stream, _ in layout.streams], vitals)
-        store = cls(name, bus, layout, lanes, upkeep, following, gate, watchdog, created=created)
+        store = cls(
+            *(name, bus, layout, lanes, upkeep, following, gate, quiet, watchdog), created=created
+        )
         store.epoch = epoch
         store.revision = await asyncio.to_thread(store._lists.revision)
         if server:
@@ -309,6 +315,13 @@ class JetStreamStore(SharedStore):
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
+
+    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
+        """See `Store.forget`."""
+        await asyncio.to_thread(self._quiet.look)
+        return await super().forget(
+            accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
+        )
 
     async def purge_rest(self, sdkappid: int) -> None:
         """See `Store.purge_rest`.

@@ -10,11 +10,13 @@ and was not read, since the replica that told has lost it: it is as old as what 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
-from pullstatus.errors import StoreDamaged
+from pullstatus.errors import StoreDamaged, StoreUnavailable
 from pullstatus.store.fingerprints import KEY
 from pullstatus.store.gathering.operations import Forget, Removed
 from pullstatus.store.jetstream import routing
@@ -34,7 +36,7 @@ from pullstatus.store.jetstream.wire import Bus, Message
 _Held = PrintsMessage | RepeatMessage | OnceMessage | MarkMessage | TallyMessage
 
 _SLICE: Final = 64  # messages between two looks at the clock: some 10 ms
-QUIET_S: Final = 600.0  # repeats are known for far longer, whatever clocks say
+QUIET_S: Final = 3600.0  # repeats are known for far longer, whatever clocks say
 YEARS: Final = 2  # before, whose tallies are looked for: whoever tallies forgets, too
 
 
@@ -42,8 +44,9 @@ class _Kind(NamedTuple):
     """Of what is remembered: its subjects, its messages, from when on they stay.
 
     Attributes:
-        ordered: it lies as it was accepted. Not so what a migration has brought, what was written
-            anew since, and what has a time that its sender says.
+        ordered: it lies as it was accepted, and none of it matters for longer. Not so what a
+            migration has brought, what was written anew since, what has a time that its sender
+            says, and rows of what is on its way.
     """
 
     subjects: str
@@ -57,7 +60,7 @@ def forget(
     layout: Layout,
     partition: int,
     operation: Forget,
-    in_use: InUse,
+    quiet: Quiet,
     clock: Callable[[], float],
 ) -> Removed:
     """Drop a step of what is too old to matter."""
@@ -65,7 +68,7 @@ def forget(
     accepted_ms = operation.accepted_before_ms
     kinds = [
         (stream, _Kind(f"{begin}.print.*", PrintsMessage, accepted_ms, ordered=True)),
-        (stream, _Kind(f"{begin}.repeat.*", RepeatMessage, accepted_ms, ordered=True)),
+        (stream, _Kind(f"{begin}.repeat.*", RepeatMessage, accepted_ms, ordered=quiet.lasts)),
         (stream, _Kind(f"{begin}.once.*", OnceMessage, operation.now_ms)),
     ]
     if partition == 0:  # what a migration has brought is of none
@@ -79,7 +82,7 @@ def forget(
     hours = operation.hours_before
     for year in range(year_of(hours) - YEARS, year_of(hours) + 1):
         kinds.append((stream, _Kind(f"{begin}.tally.*.{year}.*", TallyMessage, hours)))
-    in_use.begin_step(accepted_ms)
+    in_use = _InUse(bus, layout, accepted_ms)
     turns = deque(_dropped(bus, stream, kind, in_use) for stream, kind in kinds)
     turns.append(_dropped_names(bus, stream, layout.names(partition), accepted_ms))
     until_s = clock() + operation.work_s
@@ -96,53 +99,59 @@ def forget(
     return Removed(count, bool(turns))
 
 
-class InUse:
-    """Which rows what is on its way between partitions rests on; see `routing`."""
+class Quiet:
+    """Whether nothing old can be on its way between partitions; of all lanes of a process.
+
+    So no row that nobody has met can be in use. Until it was looked at, it is not known.
+    """
 
     def __init__(self, bus: Bus, layout: Layout, clock: Callable[[], float]) -> None:
-        """Nothing is asked before a row is met that may be one, or all are to go as one."""
         self._bus = bus
         self._layout = layout
         self._clock = clock
-        self._quiet_until_s = clock()
-        self._young_ms = 0
-        self._told: list[set[str] | None] = []
+        self._until_s = clock()
 
-    def begin_step(self, young_ms: int) -> None:
-        """From now on it is asked anew, once."""
+    @property
+    def lasts(self) -> bool:
+        """Whether it is so: what was not on its way at the last look was begun since."""
+        return self._clock() < self._until_s
+
+    def look(self) -> None:
+        """Ask all partitions. Not for a lane: one that cannot be reached is waited for."""
+        now_s = self._clock()
+        with contextlib.suppress(StoreUnavailable, StoreDamaged):
+            if not routing.rows_in_use(self._bus, self._layout):
+                self._until_s = now_s + QUIET_S
+
+
+class _InUse:
+    """Whether a row is one that what is on its way between partitions rests on; see `routing`."""
+
+    def __init__(self, bus: Bus, layout: Layout, young_ms: int) -> None:
+        """Nothing is asked before a row is met that may be one."""
+        self._bus = bus
+        self._layout = layout
         self._young_ms = young_ms
-        self._told.clear()
 
     def holds(self, message: Message, told: _Held | None) -> bool:
         """Of a message, and what it tells; None: it is damaged."""
         row = told if isinstance(told, RepeatMessage) else None
         if told is not None and (row is None or routing.row_ms(row) is None):
             return False
-        found = self._rows()
-        if found is not None:
-            return routing.last_part(message.subject) in found
+        if self._found is not None:
+            return routing.last_part(message.subject) in self._found
         return row is not None and row.at_ms >= self._young_ms
 
-    def may_hold_old(self) -> bool:
-        """Whether any may be old, of those that were not met, too.
-
-        What is on its way only by now was begun since: its rows are young for hours.
-        """
-        return self._clock() >= self._quiet_until_s and self._rows() != set()
-
-    def _rows(self) -> set[str] | None:
+    @cached_property
+    def _found(self) -> set[str] | None:
         """None: a mailbox that something is on its way out of is damaged."""
-        if not self._told:
-            try:
-                self._told.append(routing.rows_in_use(self._bus, self._layout))
-            except StoreDamaged:
-                self._told.append(None)
-            if self._told == [set()]:
-                self._quiet_until_s = self._clock() + QUIET_S
-        return self._told[0]
+        try:
+            return routing.rows_in_use(self._bus, self._layout)
+        except StoreDamaged:
+            return None
 
 
-def _dropped(bus: Bus, stream: str, kind: _Kind, in_use: InUse) -> Iterator[int]:
+def _dropped(bus: Bus, stream: str, kind: _Kind, in_use: _InUse) -> Iterator[int]:
     """Drops some each time, and tells how many."""
     at = 1
     as_one = kind.ordered  # nothing of what was read is passed over
@@ -164,7 +173,7 @@ def _dropped(bus: Bus, stream: str, kind: _Kind, in_use: InUse) -> Iterator[int]
         if not any_old:
             return
         as_one = as_one and len(going) == len(messages)
-        if as_one and not (kind.held is RepeatMessage and in_use.may_hold_old()):
+        if as_one:
             bus.purge(stream, kind.subjects, below=messages[-1].sequence + 1)
         else:  # not what was written to the same subjects since
             ends = {each.subject: each.sequence + 1 for each in reversed(going)}

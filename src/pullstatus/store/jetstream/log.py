@@ -47,7 +47,7 @@ from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
 from pullstatus.store.jetstream.commits import NewOp
 from pullstatus.store.jetstream.common import CommonTables
-from pullstatus.store.jetstream.forgetting import InUse, forget
+from pullstatus.store.jetstream.forgetting import Quiet, forget
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
 from pullstatus.store.jetstream.messages import (
@@ -97,13 +97,14 @@ class Log:
         *,
         gate: LaneGate,
         moved: Moved,
+        quiet: Quiet,
     ) -> None:
         """For the applications of one partition.
 
         Args:
             secret: what fingerprints are keyed with.
             new_op: makes `OP_BYTES` that no other write has.
-            gate, moved: of all lanes of the process.
+            gate, moved, quiet: of all lanes of the process.
             clock: of seconds.
         """
         self._bus = bus
@@ -115,10 +116,10 @@ class Log:
         self._clock = clock
         self._gate = gate
         self._moved = moved
+        self._quiet = quiet
         self._cache = Cache()
         self._ages = Ages(clock)
         self._room = Room(bus, self._stream, clock)
-        self._in_use = InUse(bus, layout, clock)
         self._known_revision = 0  # settings are known to have come so far, by the leader
         self._back_since_s: dict[int, float] = {}  # applications, since when commits seem gone
         self._puts: Sequence[Put] = ()  # of the newest write that was tried
@@ -219,6 +220,7 @@ class Log:
                 *(self._bus, self._layout, partition, self._secret, self._new_op, self._clock),
                 gate=self._gate,
                 moved=self._moved,
+                quiet=self._quiet,
             )
         return found
 
@@ -544,7 +546,7 @@ class Log:
         self._cache.forget_prints()
         self._moved.forget()
         return forget(
-            *(self._bus, self._layout, self._partition, operation, self._in_use, self._clock)
+            *(self._bus, self._layout, self._partition, operation, self._quiet, self._clock)
         )
 
     # -- being overtaken
