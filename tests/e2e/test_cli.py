@@ -332,7 +332,7 @@ def on_a_terminal(folder: Path, command: str, columns: int = 120) -> str:
     done = subprocess.run(
         [sys.executable, "-c", spawn, COMMAND, *command.split()],
         cwd=folder,
-        env=clean_environment() | {"TERM": "dumb", "COLUMNS": str(columns)},
+        env=clean_environment() | {"TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pullstatus.apps import Application
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.cli import main
+from pullstatus.cli.found import RECORD_COLUMNS
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.names import Name
 from pullstatus.mailbox.parking import live_application
@@ -25,6 +26,7 @@ from pullstatus.receipts.reports import Report
 from pullstatus.records import Kind
 from pullstatus.store import Change, open_store
 from pullstatus.store.gathering.store import GatheredStore
+from tests.e2e.test_cli import on_a_terminal
 from tests.e2e.test_readers import Reader
 from tests.harness import STATUS, App, Program, reply, status
 
@@ -76,6 +78,34 @@ def test_each_record_is_shown_with_what_became_of_it(
     assert (answered["type"], answered["state"], answered["place"]) == (1, "waiting", 1)
     assert find(shared, "--sid", "b", "--sdkappid", number) == [two]
     assert find(shared, "--number", mobile, "--from", "1h", "--app", number)[-1] == answered
+
+
+def test_on_a_terminal_it_is_a_table(
+    shared: Program, app: App, mobile: str, tmp_path: Path
+) -> None:
+    """Which names the pull's key and its reader, as JSON does, as far as there is room."""
+    number = str(app.sdkappid)
+    shared.feed(app, [status(1, mobile=mobile, errmsg="MK:0001"), *[status(1, mobile=mobile)] * 2])
+    key = "page/" * 12 + "end"
+    keyed = shared.pull(app, max=1, key=key)
+    with Reader(f"http://{shared.host}:{shared.port}", app, "billing") as reader:
+        reader.pull(1)
+    command = f"find --number {mobile} --app {number} --store {shared.store}"
+    head, *rows = on_a_terminal(tmp_path, command, columns=400).splitlines()
+    assert head.split() == RECORD_COLUMNS
+    one, two, three = rows[1:]
+    for said in (f"+86 {mobile}", "MK:0001", keyed.header("pullstatus-pull-id"), "127.0.0.1", key):
+        assert str(said) in one
+    assert "billing" in two
+    assert key not in two + three
+    assert "waits at 1" in three
+    folded = on_a_terminal(tmp_path, command, columns=180).splitlines()
+    assert "key" in folded[0]
+    assert key[:16] in folded[2]
+    assert key not in folded[2]
+    narrow = on_a_terminal(tmp_path, command, columns=100)
+    assert re.search(r"No room for .*reader, key, ", narrow)
+    assert "MK:0001" in narrow
 
 
 def test_a_place_counts_what_was_erased_as_waiting_does(

@@ -18,7 +18,7 @@ from pullstatus.store import Mailbox, Outcome
 RUN_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key", "reader"]
 RECORD_COLUMNS = [
     *("number", "report", "pull", "at", "address", "acknowledged", "accepted", "tokens"),
-    *("mailbox", "reader", "copy_of", "copies", "former_owner"),
+    *("mailbox", "reader", "key", "released", "copy_of", "copies", "former_owner"),
 ]
 
 
