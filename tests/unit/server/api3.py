@@ -78,15 +78,22 @@ def signed(
     return sent | {"authorization": signing.sign(request, secret_id, key).decode()}
 
 
-def form(text: str, action: str) -> bytes:
+def form(
+    text: str,
+    action: str,
+    method: str = "HmacSHA256",
+    *,
+    key: str = KEY,
+    secret_id: str = ID,
+) -> bytes:
     """A form that is signed by version 1, with these parameters among others."""
     parameters = dict(part.partition("=")[::2] for part in text.split("&") if part)
     parameters |= {"Action": action, "Version": "2021-01-11", "Timestamp": str(NOW_S)}
-    parameters |= {"SecretId": ID, "SignatureMethod": "HmacSHA256"}
+    parameters |= {"SecretId": secret_id, "SignatureMethod": method}
     encoded = {
         name: value.encode("utf-8", "replace").decode() for name, value in parameters.items()
     }
-    signature = signing.sign_v1("POST", HOST.encode(), encoded, KEY)
+    signature = signing.sign_v1("POST", HOST.encode(), encoded, key)
     return urlencode(encoded | {"Signature": signature}).encode()
 
 

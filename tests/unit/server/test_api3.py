@@ -320,9 +320,18 @@ def test_a_pair_is_signed_with_in_the_ways_that_it_allows(*, allowed: bool) -> N
 
 
 def work(
-    monkeypatch: pytest.MonkeyPatch, to: Served, key: str = KEY, secret_id: str = ID
+    monkeypatch: pytest.MonkeyPatch,
+    to: Served,
+    key: str = KEY,
+    secret_id: str = ID,
+    *,
+    v1: str = "",
 ) -> Counter[str]:
-    """How many digests a refused call costs, by what they are of."""
+    """How many digests a refused call costs, by what they are of, and comparisons.
+
+    Args:
+        v1: the method of the older signature that it has; "": it is signed by TC3.
+    """
     done: Counter[str] = Counter()
     digest = hmac.digest
 
@@ -334,11 +343,20 @@ def work(
         done["hash"] += 1
         return hashlib.sha256(data)
 
+    def compared(one: bytes, other: bytes) -> bool:
+        done["comparison"] += 1
+        return compare(one, other)
+
+    compare = hmac.compare_digest
     body = json.dumps(PULL).encode()
     headers = signed("PullSmsSendStatus", body, key=key, secret_id=secret_id)
+    if v1:
+        text = f"SmsSdkAppId={APP.sdkappid}&Limit=1&Region="  # one that is empty may be unsigned
+        headers, body = FORM, form(text, "PullSmsSendStatus", v1, key=key, secret_id=secret_id)
     signing._key_of_day.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(hmac, "digest", counted)
+        patch.setattr(hmac, "compare_digest", compared)
         patch.setattr(signing, "sha256", hashed)
         assert code(asyncio.run(say(to, headers, body)))
     return done
@@ -357,6 +375,22 @@ def test_an_unknown_secret_id_costs_what_a_wrong_signature_does(
     assert known["sha256"] > 3
     assert work(monkeypatch, served(), secret_id=ID[:-1] + "0") == known
     assert work(monkeypatch, off) == known
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["not allowed", "allowed"])
+@pytest.mark.parametrize(("method", "digest"), [("HmacSHA1", "sha1"), ("HmacSHA256", "sha256")])
+def test_and_so_it_does_by_the_older_signature(
+    monkeypatch: pytest.MonkeyPatch, method: str, digest: str, *, allowed: bool
+) -> None:
+    """Whether the pair may be signed with so or not."""
+    known = work(monkeypatch, served(v1=allowed), key="w" * 32, v1=method)
+    assert known.keys() == {digest, "comparison"}
+    off = served(v1=allowed)
+    pair = off.registry.pairs[ID]
+    disabled = msgspec.structs.replace(pair.pair, enabled=False)
+    off.registry.pairs[ID] = msgspec.structs.replace(pair, pair=disabled)
+    assert work(monkeypatch, served(v1=allowed), secret_id=ID[:-1] + "0", v1=method) == known
+    assert work(monkeypatch, off, v1=method) == known
 
 
 def test_failed_tries_are_counted_by_what_is_wrong() -> None:
