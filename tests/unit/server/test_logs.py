@@ -23,6 +23,7 @@ from pullstatus.store import PutAside
 from pullstatus.terminal import visible
 from tests.harness import PATIENCE_S, Answer, reply, status
 from tests.logs import own_log
+from tests.unit.server import api3
 from tests.unit.server.asgi import APP, SECRET, Served
 
 CANARY = "canary 13877700077"  # a source line of a trace may not hold it
@@ -277,6 +278,26 @@ def test_flood_of_refusals_is_summed_by_kind(written: io.StringIO) -> None:
     assert figures['pullstatus_log_lines_total{fate="written"}'] == len(singly) + 1
     assert figures['pullstatus_log_lines_total{fate="summed"}'] == told["more"]
     assert figures['pullstatus_log_lines_total{fate="dropped"}'] == 0
+
+
+@pytest.mark.usefixtures("one_second")
+def test_flood_of_one_code_hides_no_other(written: io.StringIO) -> None:
+    """Of API 3.0 as of v5: a customer who calls too often leaves room for a wrong signature."""
+    served = api3.served()
+
+    async def flood() -> None:
+        wrong = api3.signed("PullSmsSendStatus", api3.BODY, key="w" * 32)
+        for headers, count in ((api3.FORM, 100), (wrong, 1)):
+            for _ in range(count):
+                assert api3.code(await api3.say(served, headers, b""))
+        flush()
+
+    asyncio.run(flood())
+    *singly, signature, told = lines(written)
+    assert {line["code"] for line in singly} == {"MissingParameter"}
+    assert signature["code"] == "AuthFailure.SignatureFailure"
+    due = {"event": "call refused", "code": "MissingParameter", "more": 100 - len(singly)}
+    assert told.items() >= due.items()
 
 
 @pytest.mark.usefixtures("one_second")

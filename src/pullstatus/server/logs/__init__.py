@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -20,6 +20,8 @@ from pullstatus.server.logs.repeats import LineKind, Repeats
 from pullstatus.server.logs.traces import trace
 from pullstatus.server.logs.writing import Own, Writer
 from pullstatus.terminal import visible
+
+_CODES: Final = ("result", "status", "code")  # members that say what was answered
 
 _writer: Writer | None = None
 
@@ -143,7 +145,7 @@ def _sum_ours(repeats: Repeats) -> structlog.typing.Processor:
         """Let a line about a request go on, or count it; the server's own are few."""
         if "address" not in line and "request" not in line:
             return line
-        code = next(((name, line[name]) for name in ("result", "status") if name in line), None)
+        code = next(((name, line[name]) for name in _CODES if name in line), None)
         if repeats.admit(LineKind(level, line["event"], code), line.get("address", "")):
             return line
         raise structlog.DropEvent

@@ -23,7 +23,7 @@ class LineKind(NamedTuple):
 
     Attributes:
         level, event: of the line.
-        code: the `result` or `status` that was answered; None where nothing was.
+        code: the `result`, `status` or `code` that was answered; None where nothing was.
     """
 
     level: str
