@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import pytest
 
-from pullstatus.records import Kind
 from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, hours_around, reply, status
 
 GOLDEN: Final = Path(__file__).with_name("golden")
@@ -65,9 +64,12 @@ def client(pair: dict[str, str], shared: Program, *calls: object, **how: str) ->
     return usual | pair | how | {"calls": calls}
 
 
-def pull(app: App, limit: int = 100, kind: Kind = STATUS, key: str | None = None) -> object:
-    headers = {} if key is None else {"Idempotency-Key": key}
-    return [PULLS[kind], {"SmsSdkAppId": str(app.sdkappid), "Limit": limit}, headers]
+def pull(app: App, limit: int = 100, *, key: str | None = None, **headers: str) -> object:
+    """A call for a page, with headers by names with underscores for dashes."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    return [PULLS[STATUS], {"SmsSdkAppId": str(app.sdkappid), "Limit": limit}, headers]
 
 
 def test_it_is_understood_whatever_it_signs(
@@ -193,6 +195,30 @@ def test_a_key_in_its_headers_brings_the_same_page(
     assert (row["sdkappid"], row["first"], row["records"]) == (app.sdkappid, 3, 2)
     shown = shared.cli("pulls", "show", row["pull_id"])
     assert shown["request_id"] == request_id
+
+
+def test_a_reader_in_its_headers_has_a_page_until_it_is_acknowledged(
+    shared: Program, app: App, pair: dict[str, str], ask: Asking
+) -> None:
+    """The SDK hides the pull's id; the operator finds that by the RequestId, which it shows."""
+    shared.feed(app, [status(number) for number in range(6)])
+    mine, other = {"Pullstatus_Reader": "billing"}, {"Pullstatus_Reader": "other"}
+    again = [pull(app, 2, **mine), pull(app, 2, **mine), pull(app, 2, **other)]
+    [answers, by_get] = ask(
+        client(pair, shared, *again), client(pair, shared, pull(app, 2, **mine), reqMethod="GET")
+    )
+    first, second, third = (["8:0", "8:1"], ["8:2", "8:3"], ["8:4", "8:5"])
+    pages = [serials(answer) for answer in (*answers, *by_get)]
+    assert pages == [first, first, second, first]
+    request_id = answers[0]["response"]["RequestId"]
+    [row] = shared.cli("pulls", "list", "--request-id", request_id)
+    done = {"Pullstatus_Ack": row["pull_id"]}
+    calls = [pull(app, 2, **mine, **done, Pullstatus_Take="0"), pull(app, 2, **mine, **done)]
+    calls += [pull(app, 2, **other, **done), pull(app, 2, Pullstatus_Wait="1")]
+    [[nothing, next_page, refused, waited]] = ask(client(pair, shared, *calls))
+    assert [serials(answer) for answer in (nothing, next_page, waited)] == [[], third, []]
+    assert refused["error"]["code"] == "InvalidParameterValue"
+    assert "Pullstatus-Ack" in refused["error"]["message"]
 
 
 def test_its_errors_say_what_is_wrong(

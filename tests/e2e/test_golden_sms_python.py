@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from threading import Thread
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import pytest
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimesta
 UTC8: Final = timezone(timedelta(hours=8))
 SIGNATURES: Final = ("TC3-HMAC-SHA256", "HmacSHA1", "HmacSHA256")
 METHODS: Final = ("POST", "GET")
-APPS: Final = 16  # one for each test
+APPS: Final = 20  # one for each test
 PULLS: Final = {STATUS: "PullSmsSendStatus", REPLY: "PullSmsReplyStatus"}
 
 # The SDK has no annotations.
@@ -120,22 +121,29 @@ def make(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 
 def ask(
-    client: Client, action: str, app: App, members: Mapping[str, object], key: str | None = None
+    client: Client, action: str, app: App, members: Mapping[str, object], **headers: str
 ) -> Answer:
-    """Have it make a call with these members, and return the answer that its caller gets."""
+    """Have it make a call with these members, and return the answer that its caller gets.
+
+    Args:
+        headers: those that its caller sets, by names with underscores for dashes.
+    """
     version = V2021 if isinstance(client, Client2021) else V2019
     request = getattr(version.models, f"{action}Request")()
     setattr(request, version.number, str(app.sdkappid))
     for name, value in members.items():
         setattr(request, name, value)
-    if key is not None:
-        request.headers = {"Idempotency-Key": key}
+    if headers:
+        request.headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return getattr(client, action)(request)
 
 
-def pull(client: Client, app: App, limit: int = 100, *, key: str | None = None) -> list[str]:
+def pull(
+    client: Client, app: App, limit: int = 100, *, key: str | None = None, **headers: str
+) -> list[str]:
     """The serials of a page of statuses."""
-    return serials(ask(client, PULLS[STATUS], app, {"Limit": limit}, key))
+    keyed = {} if key is None else {"Idempotency_Key": key}
+    return serials(ask(client, PULLS[STATUS], app, {"Limit": limit}, **keyed, **headers))
 
 
 def serials(answer: Answer) -> list[str]:
@@ -349,6 +357,57 @@ def test_a_key_in_its_headers_brings_the_same_page(
         traces.add(request.headers["X-TC-TraceId"])
     assert len(traces) == 1
     assert pages == [["8:2", "8:3"], ["8:4", "8:5"]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_reader_in_its_headers_has_a_page_until_it_is_acknowledged(
+    shared: Program, app: App, pairs: Pairs, make: Make, method: str
+) -> None:
+    """The SDK hides the pull's id; the operator finds that by the RequestId, which it shows."""
+    shared.feed(app, [status(number) for number in range(6)])
+    client = make(pairs.usual, method=method)
+    page = ask(client, PULLS[STATUS], app, {"Limit": 2}, Pullstatus_Reader="billing")
+    assert serials(page) == ["8:0", "8:1"]
+    assert pull(client, app, 2, Pullstatus_Reader="billing") == ["8:0", "8:1"]
+    assert pull(client, app, 2, Pullstatus_Reader="other") == ["8:2", "8:3"]
+    [row] = shared.cli("pulls", "list", "--request-id", page.RequestId)
+    done = {"Pullstatus_Reader": "billing", "Pullstatus_Ack": row["pull_id"]}
+    assert pull(client, app, 2, **done, Pullstatus_Take="0") == []
+    assert pull(client, app, 2, **done) == ["8:4", "8:5"]
+    error = error_of(pull, client, app, 2, Pullstatus_Reader="other", Pullstatus_Ack=row["pull_id"])
+    assert error.get_code() == "InvalidParameterValue"
+    assert "Pullstatus-Ack" in error.get_message()
+
+
+def test_its_retryer_loses_nothing_as_a_reader(
+    shared: Program, app: App, pairs: Pairs, make: Make
+) -> None:
+    """With no key to keep: what was lost on its way is what the next call gets."""
+    shared.feed(app, [status(number) for number in range(4)])
+    with CuttingProxy(shared.host, shared.port) as proxy:
+        client = _retrying(make, pairs, proxy)
+        proxy.cut(0)
+        error = error_of(pull, client, app, 2, Pullstatus_Reader="billing")
+        assert error.get_code() == "ClientNetworkError"
+        assert proxy.requests == 3
+        assert pull(client, app, 2, Pullstatus_Reader="billing") == ["8:0", "8:1"]
+    assert pull(make(pairs.usual), app) == ["8:2", "8:3"]
+
+
+def test_a_wait_in_its_headers_is_heard(
+    shared: Program, app: App, pairs: Pairs, make: Make
+) -> None:
+    """A pull of an empty mailbox is answered by what comes, long before it has waited so long."""
+    waiting = shared.metrics()["pullstatus_pulls_held"]
+
+    def feed() -> None:
+        shared.until(lambda: shared.metrics()["pullstatus_pulls_held"] > waiting)
+        shared.feed(app, [status(1)])
+
+    feeder = Thread(target=feed, daemon=True)
+    feeder.start()
+    assert pull(make(pairs.usual), app, Pullstatus_Wait="50") == ["8:1"]
+    feeder.join()
 
 
 def test_its_retryer_loses_pages_without_a_key(
