@@ -378,6 +378,10 @@ ASKED_COUNT_MAX: Final = 10_000
 """Records of one number that a question sorts: ten thousand take some 100 ms, and hold up other
 requests of the server for a part of that."""
 
+FOUND_COUNT_MAX: Final = 10_000
+"""Records that an operator's search shows, each some 4 KiB of memory and some hundred bytes on a
+screen: for more it is to be narrowed."""
+
 QUESTIONS_AT_ONCE: Final = 4
 """Questions of customers that a server asks its store at a time. One may have to look through some
 millions of records, at 0.2 s a million, in steps of a few ms; the embedded engine has two threads

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from pullstatus import limits
 from pullstatus.apps import Application
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.cli import main
@@ -223,7 +224,24 @@ def test_nothing_ends_with_1_and_says_how_far_back_it_looked(
     told = refused(shared, "--sid", "nobody", "--app", number)
     assert re.search(r"nothing in the last 1 days; what is stored goes back to 20\d\d-", told)
     told = refused(shared, "--number", mobile, "--app", number, "--from", "2h", "--to", "1h")
-    assert "nothing in that time, and 1 at other times" in told
+    assert "nothing in that time, and some at other times" in told
+
+
+def test_more_than_anybody_reads_is_to_be_narrowed(
+    shared: Program, app: App, mobile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is all in memory; and nothing of it is shown."""
+    number, other = str(app.sdkappid), shared.spare_app()
+    monkeypatch.setattr(limits, "FOUND_COUNT_MAX", 3)
+    shared.feed(app, [status(1, mobile=mobile, sid="8:many")] * 3)
+    shared.feed(other, [status(1, mobile=mobile, sid="8:many")])
+    assert len(find(shared, "--number", mobile, "--app", number)) == 3
+    for how in (["--number", mobile], ["--sid", "8:many"], ["--sid", "8:many", "--from", "1h"]):
+        told = refused(shared, *how)
+        assert "over 3 records match: narrow the range, by --from and --to, or by" in told
+        assert mobile not in told
+    told = refused(shared, "--sid", "8:many", "--to", "1h")
+    assert "nothing in that time, and some at other times" in told
 
 
 def test_it_is_told_one_thing(shared: Program) -> None:

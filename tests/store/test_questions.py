@@ -11,6 +11,7 @@ from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Operator
 from pullstatus.apps.tokens import create_token
 from pullstatus.apps.values import INDEX_KEY, application_setting
+from pullstatus.errors import InvalidSetting
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import finding, proving, questions, search
 from pullstatus.mailbox.erasing import erase_number, parse_number
@@ -237,8 +238,46 @@ async def test_copy_of_a_copy_is_not_found_beside_any_of_them(store: Store) -> N
     found = await search.by_number(store, f"+{DIGITS}")
     assert [one.copy_of for one in found] == [None, None, 1, 2, 1, 2, 1, 2, 1]
     traced = await finding.trace(store, found, await store.backlog())
-    assert [one.copies for one in traced] == [[3, 5, 7, 9], [4, 6, 8], *7 * [()]]
+    assert [one.copies for one in found] == [[3, 5, 7, 9], [4, 6, 8], *7 * [()]]
     assert [one.tokens for one in traced] == 9 * [["gateway"]]
+
+
+async def test_a_period_hides_neither_copies_nor_whose_they_are(store: Store) -> None:
+    """An original tells of copies that came later, a copy of the token of its original."""
+    by = Operator("me", NOW_MS, lambda size: "5a" * size)
+    await create_token(store, "gateway", by=by)
+    appended = append(STATUSES, encoded(at(5), at(6, 8), at(7)), NOW_MS - 5)
+    ticket = marked(appended.ticket, "gateway")
+    await store.append(msgspec.structs.replace(appended, ticket=ticket))
+    await store.pull(pull(STATUSES))
+    await store.redeliver(redeliver(STATUSES, (1, 3)))
+    await store.pull(pull(STATUSES))
+    await store.redeliver(redeliver(STATUSES, (4, 1)))
+    before, after = search.Period(to_ms=NOW_MS), search.Period(from_ms=NOW_MS)
+    if follows_first:
+        await Follower(store, secrets.token_hex).work()
+
+    async def found(**how: Any) -> list[tuple[int, int | None, list[int], list[str]]]:  # noqa: ANN401
+        told = await finding.by_number(store, f"+{DIGITS}", by=by, **how)
+        return [
+            (one.found.first_seq, one.found.copy_of, [*one.found.copies], [*one.tokens])
+            for one in told.records
+        ]
+
+    tokens, none = ["gateway"], list[int]()
+    originals = [(1, None, [4, 7], tokens), (3, None, [6], tokens)]
+    copies = [(seq, of, none, tokens) for seq, of in ((4, 1), (6, 3), (7, 1))]
+    assert await found() == originals + copies
+    assert await found(accepted=before, count_max=2) == originals
+    assert await found(accepted=after) == copies
+    for count_max, how in ((2, after), (4, search.EVER)):
+        with pytest.raises(InvalidSetting, match="narrow the range"):
+            await found(accepted=how, count_max=count_max)
+    early = search.Period(to_ms=NOW_MS - 5)
+    for sid, elsewhere in (("8:7", True), ("8:9", False)):
+        told = await finding.by_sid(store, sid, by=by, accepted=early)
+        assert (told.count, told.elsewhere) == (0, elsewhere)
+    assert [one.first_seq for one in await search.by_sid(store, "8:7", count_max=3)] == [1, 3, 4]
 
 
 async def test_copy_is_found_when_its_original_is_gone(store: Store) -> None:

@@ -92,7 +92,7 @@ def _record(one: Traced) -> dict[str, object]:
         "accepted": moment(entry.accepted_ms),
         "tokens": one.tokens,
         "copy_of": one.found.copy_of,
-        "copies": one.copies,
+        "copies": one.found.copies,
         "former_owner": one.found.former,
         "record": msgspec.Raw(entry.data),
     }
@@ -116,7 +116,7 @@ def _gist(one: Traced) -> dict[str, object]:
         "tokens": list(one.tokens),
         "mailbox": str(found.mailbox),
         "copy_of": found.copy_of,
-        "copies": list(one.copies),
+        "copies": list(found.copies),
         "former_owner": found.former,
     }
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from pullstatus.apps import Operator
-from pullstatus.mailbox import parking, pending, search
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import index, parking, pending, search
 from pullstatus.mailbox.erasing import Number
 from pullstatus.mailbox.parking import Parked
-from pullstatus.mailbox.search import Found
+from pullstatus.mailbox.search import EVER, Found, Period
 from pullstatus.mailbox.senders import Senders
 from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
 from pullstatus.records import Kind
@@ -36,13 +38,11 @@ class Traced(msgspec.Struct, frozen=True):
         place: at which it waits, 1 being the next to leave; what was erased before it has one, too,
             until it leaves. None: it has left.
         tokens: by which it came; of more than one it is not known which. See `Senders`.
-        copies: the numbers of its copies.
     """
 
     found: Found
     place: int | None = None
     tokens: Sequence[str] = ()
-    copies: Sequence[int] = ()
 
 
 class Awaited(NamedTuple):
@@ -60,6 +60,7 @@ class Findings(msgspec.Struct, frozen=True):
         parked: items that have it somewhere, each with the number of its application.
         damaged: how many entries of the mailboxes that were looked through can't be read any more.
         oldest_ms: when the oldest record in these was accepted; None if there is none.
+        elsewhere: nothing is there of the time that was asked about, but of another.
     """
 
     records: list[Traced]
@@ -67,65 +68,84 @@ class Findings(msgspec.Struct, frozen=True):
     parked: list[tuple[int, Parked]]
     damaged: int
     oldest_ms: int | None
+    elsewhere: bool = False
 
-    def between(self, from_ms: int | None, to_ms: int | None) -> Findings:
-        """What of it was accepted from one moment until before another."""
-
-        def within(at_ms: int) -> bool:
-            return (from_ms is None or from_ms <= at_ms) and (to_ms is None or at_ms < to_ms)
-
-        return msgspec.structs.replace(
-            self,
-            records=[
-                one
-                for one in self.records
-                if one.found.entry is None or within(one.found.entry.accepted_ms)
-            ],
-            pending=[one for one in self.pending if within(one.item.at_ms)],
-            parked=[one for one in self.parked if one[1].item and within(one[1].item.at_ms)],
-        )
+    @property
+    def count(self) -> int:
+        """How many things there are."""
+        return len(self.records) + len(self.pending) + len(self.parked)
 
 
 async def by_number(
-    store: Store, number: str, sdkappid: int | None = None, *, by: Operator
+    store: Store,
+    number: str,
+    sdkappid: int | None = None,
+    *,
+    by: Operator,
+    accepted: Period = EVER,
+    count_max: int | None = None,
 ) -> Findings:
     """All of one telephone number, with or without its calling code; puts that on record.
 
+    Args:
+        accepted: when it came.
+        count_max: more records than so many are refused; None: however many there are.
+
     Raises:
-        InvalidSetting: it is no number.
+        InvalidSetting: it is no number, or there are more.
     """
     digits = search.digits_of(number)
     has = _has_number(digits, whole=digits != number)
     aside = await _aside(store, has, sdkappid)
-    records = await search.by_number(store, number, sdkappid)
-    return await _findings(store, "number", records, aside, sdkappid, by)
+    look = partial(search.by_number, store, number, sdkappid)
+    return await _findings(store, "number", look, aside, sdkappid, by, accepted, count_max)
 
 
-async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Operator) -> Findings:
+async def by_sid(
+    store: Store,
+    sid: str,
+    sdkappid: int | None = None,
+    *,
+    by: Operator,
+    accepted: Period = EVER,
+    count_max: int | None = None,
+) -> Findings:
     """All of one SMS, by what the send call returned; puts that on record.
 
+    Args:
+        accepted, count_max: as those of `by_number`.
+
     Raises:
-        InvalidSetting: it is empty.
+        InvalidSetting: it is empty, or there are more.
     """
     search.check_sid(sid)
     spelt = b"|".join(map(re.escape, {sid.encode(), msgspec.json.encode(sid)[1:-1]}))
     pattern = re.compile(rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % spelt)
     aside = await _aside(store, _holds(pattern), sdkappid)
-    records = await search.by_sid(store, sid, sdkappid)
-    return await _findings(store, "sid", records, aside, sdkappid, by)
+    look = partial(search.by_sid, store, sid, sdkappid)
+    return await _findings(store, "sid", look, aside, sdkappid, by, accepted, count_max)
 
 
 async def _findings(
     store: Store,
     how: str,
-    records: Sequence[Found],
+    look: Callable[..., Awaitable[list[Found]]],
     aside: tuple[list[Awaited], list[tuple[int, Parked]]],
     sdkappid: int | None,
     by: Operator,
+    accepted: Period,
+    count_max: int | None,
 ) -> Findings:
+    records = await look(accepted=accepted, count_max=count_max and count_max + 1)
+    if count_max is not None and len(records) > count_max:
+        raise InvalidSetting(
+            f"over {count_max:,} records match: narrow the range, by --from and --to, or by"
+            " --sdkappid"
+        )
     kinds = (Kind.DELIVERY_STATUS,) if how == "sid" else tuple(Kind)
     standing = [row for row in await store.backlog(sdkappid) if row.mailbox.kind in kinds]
-    awaited, parked = aside
+    awaited = [one for one in aside[0] if accepted.has(one.item.at_ms)]
+    parked = [one for one in aside[1] if one[1].item and accepted.has(one[1].item.at_ms)]
     found = Findings(
         await trace(store, records, standing),
         awaited,
@@ -133,12 +153,14 @@ async def _findings(
         sum(row.quarantined for row in standing),
         await search.oldest_ms(store, sdkappid),
     )
+    if not found.count and accepted != EVER:
+        elsewhere = any(aside) or bool(await look(count_max=1))
+        found = msgspec.structs.replace(found, elsewhere=elsewhere)
     named = {} if sdkappid is None else {"sdkappid": sdkappid}
     mailboxes = {str(one.mailbox) for one in records}
     mailboxes |= {str(parking.parked_mailbox(number)) for number, _ in parked}
     mailboxes |= {str(one.mailbox) for one in awaited}
-    count = len(records) + len(awaited) + len(parked)
-    act = by.act(ACTION, by=how, **named, count=count, mailboxes=sorted(mailboxes))
+    act = by.act(ACTION, by=how, **named, count=found.count, mailboxes=sorted(mailboxes))
     await store.change(act=act, ticket=by.ticket())
     return found
 
@@ -149,10 +171,7 @@ async def trace(
     """What else is known of records that were found."""
     senders = await Senders.read(store)
     cursors = {row.mailbox: row.accepted - row.waiting for row in standing}
-    tickets = {(one.mailbox, one.first_seq): one.entry.ticket for one in records if one.entry}
-    copies: dict[tuple[Mailbox, int | None], list[int]] = defaultdict(list)
-    for one in records:
-        copies[one.mailbox, one.copy_of].append(one.first_seq)
+    tickets = await _tickets(store, records)
 
     def traced(one: Found) -> Traced:
         # A copy came as its original did, if that is still there.
@@ -161,10 +180,22 @@ async def trace(
             one,
             place=max(1, one.first_seq - cursors[one.mailbox]) if one.row is None else None,
             tokens=senders.of(ticket, one.mailbox.sdkappid),
-            copies=copies.get((one.mailbox, one.first_seq), ()),
         )
 
     return [traced(one) for one in records]
+
+
+async def _tickets(store: Store, records: Sequence[Found]) -> dict[tuple[Mailbox, int], bytes]:
+    """Those of records that were found, and of the originals of copies."""
+    tickets = {(one.mailbox, one.first_seq): one.entry.ticket for one in records if one.entry}
+    originals: dict[Mailbox, set[int]] = defaultdict(set)
+    for one in records:
+        if one.copy_of is not None and (one.mailbox, one.copy_of) not in tickets:
+            originals[one.mailbox].add(one.copy_of)
+    for mailbox, seqs in originals.items():
+        async for entry in index.entries_at(store, mailbox, sorted(seqs)):
+            tickets[mailbox, entry.seq] = entry.ticket
+    return tickets
 
 
 async def _aside(

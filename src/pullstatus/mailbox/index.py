@@ -89,7 +89,7 @@ async def matching(
             break
         through = standing.followed.through  # all that segments have of it was read, or more
         meant = [seq for seq in seqs if first_seq <= seq <= through]
-        found = await _filtered(_at(store, mailbox, meant), match, count_max)
+        found = await _filtered(entries_at(store, mailbox, meant), match, count_max)
         if count_max is None or len(found) < count_max:
             rest = store.entries(mailbox, max(first_seq, through + 1), containing=sought.needle)
             left = None if count_max is None else count_max - len(found)
@@ -120,7 +120,8 @@ async def _by_segments(store: Store, standing: Backlog, sought: Sought) -> Seque
         return None
 
 
-async def _at(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> AsyncIterator[Entry]:
+async def entries_at(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> AsyncIterator[Entry]:
+    """Those of these entries, in order, that there are: however many, a few at a time."""
     for start in range(0, len(seqs), READ_COUNT):
         for entry in await store.entries_at(mailbox, seqs[start : start + READ_COUNT]):
             yield entry

@@ -7,8 +7,10 @@ former owner's records included: whoever looks is told, and what may be done is 
 from __future__ import annotations
 
 import bisect
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -39,6 +41,7 @@ class Found(msgspec.Struct, frozen=True):
         entry: the record, where single records were looked for: the run is this one.
         copy_of: the number of the entry that this one is a copy of; of a copy of a copy, that of
             the first.
+        copies: the numbers of its copies, if it is none; those of copies of copies, too.
         former: it was a former owner's of its application's number.
     """
 
@@ -48,6 +51,7 @@ class Found(msgspec.Struct, frozen=True):
     row: JournalRow | None
     entry: Entry | None = None
     copy_of: int | None = None
+    copies: Sequence[int] = ()
     former: bool = False
 
     @property
@@ -59,6 +63,21 @@ class Found(msgspec.Struct, frozen=True):
         row = self.row
         handed_out = row is not None and row.outcome is Outcome.PULLED and not row.in_hand
         return handed_out and self.copy_of is None and not self.former
+
+
+class Period(NamedTuple):
+    """From one moment until before another, in Unix milliseconds; None: without end."""
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+    def has(self, at_ms: int) -> bool:
+        """Whether that moment is in it."""
+        begun = self.from_ms is None or self.from_ms <= at_ms
+        return begun and (self.to_ms is None or at_ms < self.to_ms)
+
+
+EVER: Final = Period()
 
 
 async def find_pull(store: Store, name: str) -> JournalRow:
@@ -98,8 +117,19 @@ def check_sid(sid: str) -> None:
         raise InvalidSetting("a sid is not empty")
 
 
-async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
+async def by_sid(
+    store: Store,
+    sid: str,
+    sdkappid: int | None = None,
+    *,
+    accepted: Period = EVER,
+    count_max: int | None = None,
+) -> list[Found]:
     """The delivery statuses with this `sid`, whatever became of them.
+
+    Args:
+        accepted: when.
+        count_max: how many at most; None: all.
 
     Raises:
         InvalidSetting: it is empty, as that of no record is.
@@ -109,7 +139,8 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Fo
     def match(fields: Fields) -> bool:
         return fields.sid == sid
 
-    return await _search(store, index.sid(sid), match, sdkappid, (Kind.DELIVERY_STATUS,))
+    kinds = (Kind.DELIVERY_STATUS,)
+    return await _search(store, index.sid(sid), match, sdkappid, kinds, accepted, count_max)
 
 
 def digits_of(number: str) -> str:
@@ -124,12 +155,23 @@ def digits_of(number: str) -> str:
     return digits
 
 
-async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
+async def by_number(
+    store: Store,
+    number: str,
+    sdkappid: int | None = None,
+    *,
+    accepted: Period = EVER,
+    count_max: int | None = None,
+) -> list[Found]:
     """The records of one telephone number, whatever became of them.
 
     A record's number is the same with and without its calling code, which it has in a member of
     its own and may have in `mobile` once more. The number that is looked for has it behind a plus
     or 00; without these nobody knows, so it is looked for both ways.
+
+    Args:
+        accepted: when.
+        count_max: how many at most; None: all.
 
     Raises:
         InvalidSetting: it is no number.
@@ -140,7 +182,8 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
     def match(fields: Fields) -> bool:
         return meant(digits, fields.nationcode, fields.mobile)
 
-    return await _search(store, index.number(digits), match, sdkappid, tuple(Kind))
+    sought = index.number(digits)
+    return await _search(store, sought, match, sdkappid, tuple(Kind), accepted, count_max)
 
 
 async def by_time(
@@ -195,28 +238,39 @@ async def _search(
     match: Callable[[Fields], bool],
     sdkappid: int | None,
     kinds: tuple[Kind, ...],
+    accepted: Period,
+    count_max: int | None,
 ) -> list[Found]:
     found: list[Found] = []
     owners = await read_owners(store, sdkappid)
 
     def meant(kind: Kind, entry: Entry) -> bool | None:
+        if not accepted.has(entry.accepted_ms):
+            return None
         fields = read(kind, entry.data)
         return (fields is not None and match(fields)) or None
 
     for standing in await _standing(store, sdkappid, kinds):
         mailbox = standing.mailbox
         assert isinstance(mailbox.kind, Kind)
-        matching = await index.matching(store, standing, sought, partial(meant, mailbox.kind))
+        left = None if count_max is None else count_max - len(found)
+        if left == 0:
+            break
+        match_one = partial(meant, mailbox.kind)
+        matching = await index.matching(store, standing, sought, match_one, count_max=left)
         entries = [entry for entry, _ in matching]
         if not entries:
             continue
         rows = await _rows(store, mailbox, [entry.seq for entry in entries])
         purged = await _purged(store, mailbox, entries, rows)
         copies, former = await copies_of(store, mailbox), owners.former(mailbox)
+        originals = {entry.seq: original_of(entry.seq, copies) for entry in entries}
+        copied = _copied([seq for seq, of in originals.items() if of is None], copies)
         found += [
             Found(
                 *(mailbox, entry.seq, 1, row, entry),
-                copy_of=original_of(entry.seq, copies),
+                copy_of=originals[entry.seq],
+                copies=copied.get(entry.seq, ()),
                 former=entry.seq in former,
             )
             for entry, row in zip(entries, rows, strict=True)
@@ -269,3 +323,27 @@ def original_of(seq: int, copies: Sequence[Again]) -> int | None:
     while source is not None and source < (original or seq):
         original, source = source, source_of(source, copies)
     return original
+
+
+def _copied(originals: Sequence[int], copies: Sequence[Again]) -> dict[int, list[int]]:
+    """The copies of each of these entries, copies of copies included.
+
+    Args:
+        originals: in order; none is a copy.
+    """
+    copied: dict[int, list[int]] = defaultdict(list)
+    made: list[int] = []  # the copies, in order
+    original_of_each: dict[int, int] = {}
+    for again in copies:
+        ends = (again.source_seq, again.source_seq + again.count)
+        for source in sorted([*_between(originals, *ends), *_between(made, *ends)]):
+            copy = again.first_seq + source - again.source_seq
+            original = original_of_each.get(source, source)
+            original_of_each[copy] = original
+            copied[original].append(copy)
+            made.append(copy)
+    return copied
+
+
+def _between(seqs: Sequence[int], first_seq: int, end_seq: int) -> Sequence[int]:
+    return seqs[bisect.bisect_left(seqs, first_seq) : bisect.bisect_left(seqs, end_seq)]
