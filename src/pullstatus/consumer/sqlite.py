@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ class SqliteTarget:
         with self._engine():
             _refuse_mounted_alone(Path(os.path.realpath(path)))
             _make_private(path)
+            _refuse_other_names(Path(os.path.realpath(path)))
             self._files[path] = path.stat()
             # Absolute, since `:memory:` is no file.
             self._connection = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)
@@ -297,6 +299,7 @@ class SqliteTarget:
         for path, found in self._files.items():
             if not bears(path, found):
                 raise StoreFailed(name_lost(path))
+        _refuse_other_names(real)
 
     def _row(self, record: Record) -> list[object]:
         at = record.received_at if isinstance(record, DeliveryStatus) else record.replied_at
@@ -339,6 +342,30 @@ def _refuse_mounted_alone(path: Path) -> None:
             f"{alone} is mounted by itself, so what SQLite keeps beside it would stay behind, and"
             " the newest records in it: mount the folder it lies in"
         )
+
+
+def _refuse_other_names(path: Path) -> None:
+    """SQLite looks for log and journal by the name that it is given, and finds none by another one.
+
+    What it goes on without there, it would write over what came meanwhile, once it finds it again.
+    """
+    for end in ("", *LOG, JOURNAL):
+        file = path.with_name(path.name + end)
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreRefused(
+                f"{file} is no ordinary file, but what SQLite keeps of a database lies beside it in"
+                " one folder: put it there, or give another file"
+            )
+        if found.st_nlink > 1:
+            raise StoreRefused(
+                f"{file} has {found.st_nlink} names (hard links): by another one it would be a"
+                " database without its log or journal; remove the others (find them with: find /"
+                f" -inum {found.st_ino}), or give another file"
+            )
 
 
 def _make_private(path: Path) -> None:

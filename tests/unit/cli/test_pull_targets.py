@@ -1192,6 +1192,66 @@ def test_database_that_is_mounted_by_itself_is_refused(
     SqliteTarget(tmp_path / "other.db", SOURCE).close()
 
 
+@by_reader
+def test_database_of_two_names_is_refused(consumer: Make) -> None:
+    """By the other one it has no log, and the log that was left is folded over what came by it."""
+    one = consumer("db")
+    one.run()
+    name, other = one.path, one.path.with_name("other.db")
+    with contextlib.closing(sqlite3.connect(name)) as database:
+        database.execute("PRAGMA journal_mode = wal")
+    other.hardlink_to(name)
+    for one.path in (name, other):
+        with pytest.raises(StoreRefused, match=rf"{one.path} has 2 names .*-inum \d+"):
+            one.run()
+    other.unlink()
+    one.path = name.with_name("link.db")
+    one.path.symlink_to(name)
+    one.service.records.append(reply(9))
+    one.run()
+    one.path = name
+    assert one.records() == one.service.records
+
+
+@by_reader
+def test_database_that_gets_a_second_name_while_it_is_used_is_told_of(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = consumer("db")
+    other = one.path.with_name("other.db")
+
+    def page(_page: Page[Record]) -> None:
+        if not other.exists():
+            other.hardlink_to(one.path)
+
+    monkeypatch.setattr(one.watcher, "page", page)
+    with pytest.raises(StoreRefused, match="has 2 names"):
+        one.run()
+    assert one.service.waiting
+    other.unlink()
+    monkeypatch.undo()
+    one.run()
+    assert one.records() == one.service.records
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_database_whose_log_or_journal_has_another_name_is_refused(
+    tmp_path: Path, end: str
+) -> None:
+    """SQLite removes a name when it is done, and what is left under another is an old log."""
+    elsewhere, file = tmp_path / "elsewhere", tmp_path / f"a.db{end}"
+    elsewhere.touch()
+    file.symlink_to(elsewhere)
+    with pytest.raises(StoreRefused, match=rf"{end} is no ordinary file"):
+        SqliteTarget(tmp_path / "a.db", SOURCE)
+    file.unlink()
+    file.hardlink_to(elsewhere)
+    with pytest.raises(StoreRefused, match=rf"{end} has 2 names"):
+        SqliteTarget(tmp_path / "a.db", SOURCE)
+    file.unlink()
+    SqliteTarget(tmp_path / "a.db", SOURCE).close()
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 def test_file_that_is_mounted_without_its_state_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
