@@ -41,7 +41,7 @@ from pullstatus.client.faces import Face, Sent
 from pullstatus.client.faces.api3 import Api3
 from pullstatus.client.faces.v5 import V5
 from pullstatus.client.reading import clock_skew_s, read_pull, retry_after_s
-from pullstatus.client.slots import BEGINNING, SLOT_BYTES, Slots, peek
+from pullstatus.client.slots import FIRST, SLOT_BYTES, Slots, peek
 from pullstatus.client.state import State as ClientState
 from pullstatus.consumer.state import State as TargetState
 from pullstatus.emulator.scenario import parse_scenario
@@ -568,7 +568,7 @@ STATES: Final = (
     b'{"number":0,"value":{"url":"http://a","sdkappid":1,"owed":[]}',
     b'{"number":1,"value":{"source":{"url":"a","sdkappid":1,"kind":0},"in_flight":null}\0{"a":1',
     b'[1\0"number"',
-    BEGINNING,
+    FIRST,
 )
 
 

@@ -28,7 +28,7 @@ from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 V = TypeVar("V", bound=msgspec.Struct)
 
 SLOT_BYTES = 4096
-BEGINNING = b'{"number":'  # of a slot
+FIRST = b'{"number":0,'  # what the first write of all begins with
 PAUSE_S, PAUSES_MAX = 0.002, 500  # while others look at a file, which takes them a moment
 
 
@@ -148,9 +148,9 @@ class Slots(Generic[V]):
                     f"{self.path} is of another version or command: finish with that what it has"
                     " begun. Without this file all of it would begin anew, what is done included"
                 ) from error
-        torn = content[:SLOT_BYTES].startswith(BEGINNING) and len(content) <= SLOT_BYTES
-        if content.strip(b" \n\0") and not torn:
-            # The first write of all may be torn; after it one slot is always whole.
+        # The first write of all may be torn; after it one slot is always whole.
+        torn = content.startswith(FIRST) or not content.strip(b" \n\0")
+        if not torn or len(content) > SLOT_BYTES:
             raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
         return None
 

@@ -125,6 +125,26 @@ def test_what_is_no_regular_file_is_refused(pipe: Path) -> None:
             Slots(path, decode_next_page)
 
 
+@pytest.mark.parametrize("writes", [1, 2, 3, 4])
+def test_only_the_first_write_of_all_passes_for_torn(file: Path, writes: int) -> None:
+    """What was cut behind it was whole once: to begin anew would do twice what is done."""
+    with Slots(file, decode_next_page) as opened:
+        for number in range(1, writes):
+            opened.write(NextPage("a", number, 7.0))
+    content = file.read_bytes()
+    whole = len(content[: slots.SLOT_BYTES].rstrip())
+    for size in range(0, whole, 7):
+        file.write_bytes(content[:size])
+        if size == 0 or (size > 11 and writes < 3):
+            Slots(file, decode_next_page).close()
+        else:
+            with pytest.raises(StoreRefused, match="is damaged"):
+                Slots(file, decode_next_page)
+    file.write_bytes(bytes(slots.SLOT_BYTES + 1))
+    with pytest.raises(StoreRefused, match="is damaged"):
+        Slots(file, decode_next_page)
+
+
 def test_file_that_cannot_be_read_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_file: int, _count: int, _start: int) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
