@@ -486,7 +486,7 @@ def test_first_answer_of_another_service_lost_is_exit_status_5(shell: Shell) -> 
         ({"PULLSTATUS_URL": "nowhere"}, (), 2, "base_url"),
         ({"SSL_CERT_FILE": "/nowhere", "PULLSTATUS_URL": "https://a.test"}, (), 2, "SSL_CERT_FILE"),
         ({}, ("--max", "101"), 2, "101"),
-        ({}, ("--state", "/nowhere/state"), 1, "directory; --state gives another path"),
+        ({}, ("--state", "/nowhere/state"), 1, "directory; --state gives another path, the same"),
     ],
 )
 def test_exit_status_tells_what_happened(

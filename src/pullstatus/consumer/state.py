@@ -98,7 +98,7 @@ def open_state(path: Path, decode: Callable[[msgspec.Raw], V]) -> Slots[V]:
     try:
         return Slots(path, decode)
     except NotOpened as error:
-        raise StoreRefused(f"{error}; --state gives another path") from error
+        raise StoreRefused(f"{error}; --state gives another path, the same at each run") from error
 
 
 def refuse_mounted_alone(file: Path, state: Path) -> None:

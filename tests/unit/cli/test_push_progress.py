@@ -639,6 +639,111 @@ def test_progress_in_a_place_of_its_own_goes_along_where_the_folder_can_be_writt
     assert pushing.run(state=state) == [60]
 
 
+def refuse_to_open(patch: pytest.MonkeyPatch, place: Path) -> None:
+    """As a disk does that is mounted for reading: only who writes is refused."""
+
+    def open_there(path: Path) -> int:
+        if path == place:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    patch.setattr("pullstatus.client.slots.open_file", open_there)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_place_that_is_named_later_goes_on_after_what_lies_beside_the_file(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    state, beside = tmp_path / "states" / "state", tmp_path / "in.ndjson.pushed"
+    state.parent.mkdir()
+    pushing.run(lines(*range(5)), cut_after=1)
+    cut, known = pushing.keys[-1], beside.read_bytes()
+    with monkeypatch.context() as patched:
+        if not writable:
+            refuse_to_open(patched, beside)
+            with pytest.raises(StoreRefused, match=r"cannot be opened: Read-only.*the same at"):
+                pushing.run()
+        assert pushing.run(state=state) == [3, 4]
+        assert pushing.keys == [cut]
+        assert pushing.said == f"{pushing.path} was pushed before, as is kept beside it"
+        assert pushing.run(lines(*range(6)), state=state) == [5]
+        assert not pushing.said
+    assert beside.read_bytes() == known
+    assert pushing.run() == [3, 4, 5]
+    assert pushing.run(lines(*range(7))) == [6]
+    assert pushing.run(lines(*range(8)), state=state) == [7]
+
+
+def test_place_that_is_named_later_for_a_file_that_was_replaced(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    """By a copy that has grown, as rsync does: its name and its records tell what it is."""
+    pushing.run(lines(*range(5)))
+    (tmp_path / "copy").write_text(lines(*range(6)))
+    (tmp_path / "copy").replace(pushing.path)
+    assert pushing.run(state=tmp_path / "state") == [5]
+    (tmp_path / "copy").write_text(lines(9))
+    (tmp_path / "copy").replace(pushing.path)
+    assert pushing.run(state=tmp_path / "another") == [9]
+    (tmp_path / "copy").write_text(lines(0, 9))
+    (tmp_path / "copy").replace(pushing.path)
+    with pytest.raises(StoreRefused, match="has changed or is not all there"):
+        pushing.run(state=tmp_path / "a third")
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_place_that_was_begun_again_does_not_go_on_after_what_lies_beside_the_file(
+    pushing: Pushing, tmp_path: Path, again: bool
+) -> None:
+    state = tmp_path / "state"
+    pushing.run(lines(*range(8)))
+    assert pushing.run(state=state, again=again, cut_after=0) == ([0, 1, 2] if again else [])
+    assert pushing.run(state=state) == ([*range(8)] if again else [])
+    assert pushing.run() == []
+
+
+def test_place_that_is_named_does_not_push_what_is_just_pushed(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where that may be read only."""
+    beside = tmp_path / "in.ndjson.pushed"
+    pushing.run(lines(*range(5)))
+    with Slots(beside, msgspec.json.Decoder(Done).decode):
+        for again in (False, True):
+            with pytest.raises(StoreRefused, match=rf"{beside} is in use"):
+                pushing.run(state=tmp_path / "state", again=again)
+        refuse_to_open(monkeypatch, beside)
+        with pytest.raises(StoreRefused, match=rf"{beside} is in use"):
+            pushing.run(state=tmp_path / "state")
+
+
+def test_place_that_is_named_beside_one_that_cannot_be_read(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's cannot: nobody knows how far the file was pushed."""
+    state, beside = tmp_path / "state", tmp_path / "in.ndjson.pushed"
+    pushing.run(lines(*range(5)))
+    beside.write_bytes(beside.read_bytes()[:300])
+    with pytest.raises(StoreRefused, match="is damaged"):
+        pushing.run(state=state)
+    refuse_to_open(monkeypatch, beside)
+    with pytest.raises(StoreRefused, match=r"may tell how far.*--again"):
+        pushing.run(state=state)
+    assert pushing.run(state=state, again=True) == [*range(5)]
+    assert pushing.run(lines(*range(6)), state=state) == [5]
+
+
+def test_file_of_another_name_goes_along_with_a_service_that_moves(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    renamed = Pushing(tmp_path / "renamed.ndjson")
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(renamed.path)
+    moved = Goal("http://new.example", GOAL.sdkappid, GOAL.kind)
+    assert renamed.run(lines(*range(6)), goal=moved, moved=True) == [5]
+    assert renamed.run(lines(*range(7)), goal=moved) == [6]
+
+
 def test_place_may_be_a_link(pushing: Pushing, tmp_path: Path) -> None:
     place = tmp_path / "in.ndjson.pushed"
     pushing.run(lines(1))

@@ -12,7 +12,8 @@ kept aside in a file of its own, while that log is there under any name. So no p
 over that may be wanted, and a file that was pushed under another name finds its own among all that
 lie in its folder: its inode says which to look at, and its records decide. Of two that fit, as a
 push leaves that was killed between two writes, the one that came further counts. A link stands for
-its file.
+its file. A place that was named finds what lies beside the file, too, and leaves it as it is: who
+pushes without that place later goes on from there.
 """
 
 from __future__ import annotations
@@ -211,8 +212,9 @@ class Progress:
         elif done is not kept:
             records, on_their_way = self._read_past(source, done)
         on_their_way = self._settle(done, on_their_way)
-        for path, other in others:
-            _forget(path, other, source)
+        if not self._shared:  # or who does not name that place would begin anew
+            for path, other in others:
+                _forget(path, other, source)
         return records, on_their_way
 
     def _check_goal(self, source: Source) -> None:
@@ -265,21 +267,50 @@ class Progress:
     def _others(self, source: Source) -> list[tuple[Path, Done]]:
         """What else is kept of this file's inode: under names that it had, or that links have.
 
+        For a place that was named, what is kept under this file's own name, too.
+
         Raises:
-            StoreRefused: it is pushed right now under one of them.
+            StoreRefused: it is pushed right now under one of them, or one can't be read.
         """
-        if self._slots is None or self._shared:
+        if self._slots is None:
             return []
+        own = _place(source.real)
+        if self._shared and not (self._again or self.done.digest):
+            _refuse_unreadable(own)
         found = []
         for path, peeked in _places_beside(source):
-            if (peeked.inode, peeked.goal) != (source.inode, self._fresh.goal):
+            named_so = self._shared and _is_same(path, own)
+            if not (named_so or peeked.inode == source.inode) or not self._may_be_of(peeked):
                 continue
             if not _is_same(path, self._slots.path):
-                with Slots(path, _decode_done) as slots:
-                    done = _kept(slots)
-                if done is not None and done.inode == source.inode:
+                done = self._kept_in(path)
+                if done is not None and (named_so or done.inode == source.inode):
                     found.append((path, done))
         return found
+
+    def _may_be_of(self, other: Done) -> bool:
+        """Whether it goes to the same mailbox; a place that was named knows its own push better.
+
+        That may have been begun with --again, and what lies beside the file stays as it was.
+        """
+        was, goal = other.goal, self._fresh.goal
+        if self._moved:
+            was = msgspec.structs.replace(was, service=goal.service)
+        own = not (self._shared and self.done.digest) or other.run == self.done.run
+        return was == goal and own
+
+    def _kept_in(self, path: Path) -> Done | None:
+        """What another place remembers, which nobody has right now."""
+        try:
+            with Slots(path, _decode_done) as slots:
+                return _kept(slots)
+        except NotOpened as error:
+            if not self._shared:
+                raise
+            done = peek(path, _decode_done)  # to read it takes no right to write
+            if done is None:
+                raise StoreRefused(f"{path} is in use by another process") from error
+            return _dated(done, path)
 
     def _furthest(self, source: Source, done: Done, others: list[Done]) -> Done:
         """What came furthest with this file.
@@ -292,7 +323,9 @@ class Progress:
                 break
             self._read_past(source, other)
             if self._seen.digest == other.digest:
-                self.said = f"{source.path} was pushed as {other.name}"
+                named_so = other.name == self._fresh.name
+                before = "before, as is kept beside it" if named_so else f"as {other.name}"
+                self.said = f"{source.path} was pushed {before}"
                 return other
             if not done.digest or done.run == other.run:
                 raise StoreRefused(_changed(source, other))
@@ -412,7 +445,7 @@ def _dealt_with(done: Done) -> Done:
 
 
 def _of_this_file(done: Done, fresh: Done) -> Done:
-    return msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode)
+    return msgspec.structs.replace(done, goal=fresh.goal, name=fresh.name, inode=fresh.inode)
 
 
 def _came_to(done: Done) -> tuple[int, int]:
@@ -475,12 +508,31 @@ def _file_of(done: Done, source: Source) -> Path | None:
 
 def _kept(slots: Slots[Done]) -> Done | None:
     """What a place remembers, if it does of any record."""
-    done = slots.value
-    if done is None or not done.digest:
+    return None if slots.value is None else _dated(slots.value, slots.path)
+
+
+def _dated(done: Done, path: Path) -> Done | None:
+    if not done.digest:
         return None
     if done.sending and done.sent_s is None:  # by an older version: it wrote this before it sent
-        done = msgspec.structs.replace(done, sent_s=slots.path.stat().st_mtime)
+        done = msgspec.structs.replace(done, sent_s=path.stat().st_mtime)
     return done
+
+
+def _refuse_unreadable(place: Path) -> None:
+    """Of what lies beside a file, that nobody can tell what it remembers.
+
+    Raises:
+        StoreRefused: it can't be read, or is damaged.
+    """
+    if place.exists() and peek(place, _decode_done, in_use=True) is None:
+        try:
+            Slots(place, _decode_done).close()
+        except NotOpened as error:
+            raise StoreRefused(
+                f"{error}, and it may tell how far the file was pushed: have it readable for this"
+                " user, or give --again to push the file from its start"
+            ) from error
 
 
 def _places_beside(source: Source) -> Iterator[tuple[Path, Done]]:
