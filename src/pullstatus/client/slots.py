@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -185,6 +185,15 @@ def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False
             return None if newest is None else decode(newest[1])
     except (OSError, StoreRefused, msgspec.ValidationError):
         return None
+
+
+def may_be_slots(folder: Path) -> Iterator[Path]:
+    """The files in a folder that may have a value in slots, whatever they are called."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # it is gone by now
+                if entry.is_file() and SLOT_BYTES <= entry.stat().st_size <= 2 * SLOT_BYTES:
+                    yield Path(entry.path)
 
 
 def bears(path: Path, found: os.stat_result) -> bool:

@@ -21,7 +21,7 @@ import msgspec
 
 from pullstatus.client.keys import NextPage
 from pullstatus.client.service_name import service_name
-from pullstatus.client.slots import NotOpened, Slots, peek
+from pullstatus.client.slots import NotOpened, Slots, may_be_slots, peek
 from pullstatus.errors import StoreRefused
 from pullstatus.mounts import mount_of, mounted_alone, mounts_here
 from pullstatus.records import Kind
@@ -173,18 +173,22 @@ def state_of(slots: Slots[State], source: Source, *, moved: bool, abandon: bool)
     return msgspec.structs.replace(at_another_address(state, moved=moved), source=source)
 
 
-def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:
+def refuse_left_behind(folders: Iterable[Path], own: Path, source: Source) -> None:
     """Look whether a page of the same mailbox is waited for elsewhere; daily names leave it behind.
 
     Args:
-        states: files of states; those in use by a running process are not looked at.
+        folders: of states, whatever they are called; those in use by a running process are not
+            looked at, nor are copies of the own one: what is in a reader's hand comes to it.
         own: the one that will be used.
 
     Raises:
         StoreRefused: one is, and nobody would ask for it any more.
     """
+    known = peek(own, decode_state, in_use=True)
+    reader = None if known is None else known.reader
+    states = (path for folder in folders for path in may_be_slots(folder))
     for path, state in _others(states, own, source):
-        if state.in_doubt:
+        if state.in_doubt and (reader is None or state.reader != reader):
             raise StoreRefused(
                 f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
                 f" --state {path} and --url {state.source.url}, or --moved and the new --url if the"
@@ -234,10 +238,14 @@ def _others(
 ) -> Iterable[tuple[Path, State]]:
     """Other targets of the same mailbox; those `in_use` by a running process, too, or not."""
     for path in sorted(states):
-        is_own = os.path.realpath(path) == os.path.realpath(own)
-        state = None if is_own else peek(path, decode_state, in_use=in_use)
-        if state is not None and (state.source.sdkappid, state.source.kind) == (
-            source.sdkappid,
-            source.kind,
-        ):
+        state = peek(path, decode_state, in_use=True)
+        if state is None or os.path.realpath(path) == os.path.realpath(own):
+            continue
+        was = state.source
+        if (was.sdkappid, was.kind) != (source.sdkappid, source.kind):
+            continue
+        if not in_use:
+            # This locks it for a moment, and until here it may have been another program's.
+            state = peek(path, decode_state)
+        if state is not None:
             yield path, state

@@ -85,8 +85,11 @@ class Target(Protocol):
 class _Kept:
     """The state of a target that has it in a file of its own, for this process alone."""
 
-    def __init__(self, path: Path, source: Source, *, moved: bool, abandon: bool) -> None:
-        refuse_left_behind(path.parent.glob("*.state"), path, source)
+    def __init__(
+        self, path: Path, source: Source, *folders: Path, moved: bool, abandon: bool
+    ) -> None:
+        """Open the state at `path`; in these folders, too, may be those of other targets."""
+        refuse_left_behind({path.parent, *folders}, path, source)
         self._source = source
         self._slots = open_state(path, decode_state)
         try:
@@ -142,7 +145,7 @@ class FileTarget(_Kept):
         if os.path.realpath(state_path) == os.path.realpath(path):
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
         refuse_mounted_alone(path, state_path)
-        super().__init__(state_path, source, moved=moved, abandon=abandon)
+        super().__init__(state_path, source, path.parent, moved=moved, abandon=abandon)
         try:
             self._unsettled = self._state.in_flight  # the file's end may be a part of a page
             self._wanted = exact

@@ -872,6 +872,29 @@ def test_page_in_flight_is_not_forgotten_for_another_name(consumer: Make, form: 
     assert one.records() == [reply(99)]
 
 
+@pytest.mark.parametrize("name", ["mine", "states/mine", "mine.STATE"])
+def test_page_in_flight_is_not_forgotten_for_another_state(consumer: Make, name: str) -> None:
+    """However that is called, and of the same file or another; unless it is a copy of its own."""
+    one = killed_with_a_page_in_flight(consumer, "ndjson")
+    beside = one.path.with_name(one.path.name + ".state")
+    state = one.path.parent / name
+    state.parent.mkdir(exist_ok=True)
+    with pytest.raises(StoreRefused, match=rf"{beside} waits for a page"):
+        FileTarget(one.path, SOURCE, state)
+    assert not state.exists()
+    shutil.copy(beside, state)
+    kept = beside.read_bytes()
+    beside.unlink()
+    other = one.path.with_name("today.ndjson")
+    for path, own in ((other, state.with_name("another")), (state.with_name("b.csv"), None)):
+        with pytest.raises(StoreRefused, match=rf"{state} waits for a page"):
+            FileTarget(path, SOURCE, own)
+    beside.write_bytes(kept)  # both are of one reader, to which the page comes
+    if one.service.readers:
+        one.run()
+        assert one.records() == one.service.records
+
+
 def test_page_of_a_running_consumer_is_its_own(consumer: Make) -> None:
     """Two that share a mailbox, each with its own file."""
     one = killed_with_a_page_in_flight(consumer, "ndjson")
