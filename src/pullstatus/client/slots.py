@@ -151,7 +151,10 @@ class Slots(Generic[V]):
         # The first write of all may be torn; after it one slot is always whole.
         torn = content.startswith(FIRST) or not content.strip(b" \n\0")
         if not torn or len(content) > SLOT_BYTES:
-            raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
+            raise StoreRefused(
+                f"{self.path} is damaged, or no state of ours: put back what was there. Without"
+                " this file all of it would begin anew, what is done included"
+            )
         return None
 
 
