@@ -270,6 +270,10 @@ over again holds up nobody, and one that a thousand numbers share is in 32 block
 one report. With a platform's token an id that is in so many is nobody's: who else has registered it
 is not known."""
 
+NAMES_RUN_MAX: Final = 16_384
+"""Blocks of all applications under one hash among which those of one are looked for in a file, the
+newest. Whoever wants to hide another's id has to register it in as many: half a million times."""
+
 GATEWAY_ID_CHARS_MAX: Final = 128
 """Characters of the id that a gateway knows an SMS by. SMPP has 64; the longest known is a UUID
 with something before it."""

@@ -131,6 +131,23 @@ async def test_what_is_registered_too_often_is_nobodys_but_for_who_asks_for_its_
     assert name.sid == "ours"
 
 
+async def test_ones_own_names_are_looked_for_among_so_many_of_others(
+    store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each question of an application would go through all that another has registered."""
+    monkeypatch.setattr(limits, "NAMES_RUN_MAX", 3 * limits.NAMES_FOUND_MAX)
+    await store.count(named(7, 8, body=b"own"))
+    theirs = [Naming([7], b"")] * (limits.NAMES_FOUND_MAX * 2)
+    await store.count(Count(OTHER, [], NOW_MS, names=theirs))
+    assert await bodies(store, [7, 8], APP) == [b"own"]
+    await store.count(Count(OTHER, [], NOW_MS, names=theirs))
+    bounded = "sqlite" in request.node.callspec.id
+    assert await bodies(store, [7], APP) == ([] if bounded else [b"own"])
+    assert await bodies(store, [7, 8], APP) == [b"own"]  # which leads there by another hash
+    await store.count(named(7, body=b"newer"))
+    assert await bodies(store, [7], APP) == [b"newer"] + [b"own"] * (not bounded)
+
+
 async def test_a_receipt_finds_its_name_in_the_store(store: Store) -> None:
     sent = [Registered(f"s{number}", (f"{number:X}",)) for number in range(0xA000, 0xA100)]
     await store.count(Count(APP, [], NOW_MS, names=[*namings(sent, "owner")]))

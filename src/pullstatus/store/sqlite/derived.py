@@ -184,7 +184,7 @@ def named(connection: apsw.Connection, slots: Sequence[int], sdkappid: int | Non
         if sum(count for _, count in cast("list[tuple[int, int]]", found)) == most:
             # One of them is in many blocks, which are not all read.
             whose = () if sdkappid is None else (sdkappid,)
-            newest = (apsw.carray(sought), each_max - 1, *whose)
+            newest = (apsw.carray(sought), each_max - 1, limits.NAMES_RUN_MAX - 1, *whose)
             found = connection.execute(_NEWEST_BLOCKS[bool(whose)], newest).fetchall()
         blocks = array("q", {cast("int", block) for block, *_ in found})
         if not blocks:
@@ -208,12 +208,17 @@ _BLOCKS = (
     " (SELECT block FROM carray(?) JOIN name ON slot = value LIMIT ?) GROUP BY block"
 )
 # Found from the end of the run that a hash has, however long that is. Of one application they are
-# counted without those of others, whose blocks would hide its own.
+# counted without those of others, whose blocks would hide its own, and not beyond where it would
+# take long to go through them.
+_RUN = (
+    "coalesce((SELECT block FROM name WHERE slot = sought.value ORDER BY block DESC"
+    " LIMIT 1 OFFSET ?3), 0)"
+)
 _NEWEST_BLOCKS = [
     f"SELECT block FROM carray(?1) AS sought CROSS JOIN name ON slot = sought.value"  # noqa: S608
     f" AND block >= coalesce((SELECT block FROM name{whose} WHERE slot = sought.value"
-    f" ORDER BY block DESC LIMIT 1 OFFSET ?2), 0){whose}"
-    for whose in ("", " CROSS JOIN naming ON id = block AND sdkappid = ?3")
+    f" AND block >= {_RUN} ORDER BY block DESC LIMIT 1 OFFSET ?2), {_RUN}){whose}"
+    for whose in ("", " CROSS JOIN naming ON id = block AND sdkappid = ?4")
 ]
 _NAMED = (
     "SELECT sdkappid, slots, body FROM carray(?1) JOIN naming ON id = value"
