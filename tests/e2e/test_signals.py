@@ -273,6 +273,41 @@ def test_no_signal_but_those_that_stop_ends_a_server(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["serve"], ["serve", "--workers", "2"], ["emulate"], ["demo"]]
+)
+def test_signals_behind_the_one_that_stops_change_nothing_about_the_end(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    """Until the process is gone, which still closes its loop and removes what was temporary."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with subprocess.Popen(
+        [COMMAND, *arguments, "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment() | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            _address(process.stdout.fileno())
+            process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + PATIENCE_S
+            while process.poll() is None and time.monotonic() < deadline:
+                for number in (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    process.send_signal(number)
+                time.sleep(0.003)
+            _, told = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, told
+            assert b"Traceback" not in told
+            assert not list(temporary.iterdir())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGPWR, 0), (signal.SIGRTMIN + 3, 0), (signal.SIGXCPU, 70)]

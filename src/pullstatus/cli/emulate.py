@@ -49,6 +49,7 @@ def emulate(
     """
     import uvloop
 
+    from pullstatus.cli.serve import end
     from pullstatus.emulator import run, scenario
     from pullstatus.server import logs
 
@@ -67,6 +68,6 @@ def emulate(
             say(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
             say(f"SecretId {wanted.secret.id}, SecretKey {wanted.secret.key}")
 
-    server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
+    server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready, on_overdue=end))
     if server.restart_due:
         sys.exit(RESTART)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
@@ -62,12 +63,14 @@ async def emulate(
     port: int,
     *,
     on_ready: Callable[[EmulatorServer], None],
+    on_overdue: Callable[[EmulatorServer], None] | None = None,
 ) -> EmulatorServer:
     """Emulate until the server is stopped, and return it; no file is left behind.
 
     Args:
         port: 0 takes a free one.
         on_ready: called once connections are accepted.
+        on_overdue: ends the process, if that is the emulator's own; see `Server`.
 
     Raises:
         InvalidSetting: the address can't be listened on.
@@ -78,5 +81,7 @@ async def emulate(
             store=store, host=host, port=port, reserve_bytes=limits.SCRATCH_RESERVE_BYTES
         )
         server = EmulatorServer(options, scenario)
+        if on_overdue is not None:
+            server.on_overdue = partial(on_overdue, server)
         await server.run(on_ready=lambda _address: on_ready(server))
     return server

@@ -129,7 +129,8 @@ class Server:
     and `admin_address` if there is one, are known once `started` is set; `failure` says why it
     stopped by itself, if it did; `restart_due` is true then, and where its time was used up.
     `on_overdue` ends the process: it is called, from any thread, when work stays unfinished beyond
-    the time to stop. Threads that a disk holds keep an interpreter from its orderly end.
+    the time to stop. Threads that a disk holds keep an interpreter from its orderly end. Who gives
+    it has no other use for the process: no signal does anything once `run` has ended.
 
     In the main thread signals are heard: TERM and INT stop it, and so do those by which containers
     are stopped and XCPU; HUP reloads it, and USR1 has it log how it stands, once it has started;
@@ -198,7 +199,7 @@ class Server:
             signal.SIGUSR1: partial(self.when_started, self._tell),
             signal.SIGXCPU: self._out_of_time,
         }
-        with handled(handlers):
+        with handled(handlers, for_good=self.on_overdue is not None):
             await self._run(on_ready)
 
     def _look_out(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+import uvloop
 
 from pullstatus.server.signals import handled
 
@@ -26,12 +27,27 @@ def test_handler_is_called_on_the_loop_and_gone_afterwards() -> None:
 
 
 def test_handlers_are_gone_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+
     async def play() -> None:
         with pytest.raises(OSError, match="planned"), handled({signal.SIGUSR1: lambda: None}):
             raise OSError("planned")
-        assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) == before
 
     asyncio.run(play())
+
+
+def test_a_process_that_only_ends_hears_nothing_more(request: pytest.FixtureRequest) -> None:
+    """Nor does closing the loop give the signal back to the system, which ends the process."""
+    before = signal.getsignal(signal.SIGUSR1)
+    request.addfinalizer(lambda: signal.signal(signal.SIGUSR1, before))
+
+    async def play() -> None:
+        with handled({signal.SIGUSR1: lambda: None}, for_good=True):
+            pass
+
+    uvloop.run(play())
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
 
 
 def test_loop_of_another_thread_goes_without() -> None:

@@ -26,6 +26,7 @@ from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.demo import screen
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
+from pullstatus.cli.serve import end
 from pullstatus.cli.tables import console
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.errors import StoreFull
@@ -60,6 +61,7 @@ async def run(host: str, port: int, rate: int, *, once: bool) -> None:
         token = await _prepare(url)
         reserve_bytes = limits.SCRATCH_RESERVE_BYTES
         server = Server(ServeOptions(store=url, host=host, port=port, reserve_bytes=reserve_bytes))
+        server.on_overdue = lambda: end(server)
         serving = asyncio.create_task(server.run())
         try:
             await _beside(serving, server.started.wait())
