@@ -122,7 +122,10 @@ class LazyGroup(click.Group):
             if (error.name or "").partition(".")[0] in ("", "pullstatus"):
                 raise
             raise click.ClickException(extra_missing(error)) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort) as error:
+            # At a question Click makes the same of Ctrl-C as of the answer no.
+            if not any(isinstance(one, KeyboardInterrupt) for one in (error, error.__context__)):
+                raise
             click.echo("Interrupted", err=True)
             ctx.exit(INTERRUPTED)
 

@@ -117,3 +117,39 @@ def test_ctrl_c_while_the_program_is_loaded(
         program()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted\n"),
+        (EOFError(), 1, "Aborted!\n"),
+        ("n", 1, "Aborted!\n"),
+    ],
+    ids=["Ctrl-C", "Ctrl-D", "no"],
+)
+def test_ctrl_c_at_a_question_ends_as_it_does_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: BaseException | str,
+    status: int,
+    told: str,
+) -> None:
+    """The library that asks makes the same of it as of the answer no."""
+
+    def answer(_question: str) -> str:
+        if isinstance(typed, BaseException):
+            raise typed
+        return typed
+
+    @click.command("asks")
+    def asks() -> None:
+        click.confirm("Do it?", abort=True, err=True)
+
+    monkeypatch.setattr(click.termui, "visible_prompt_func", answer)
+    planned = Commands({})
+    planned["asks"] = asks
+    with pytest.raises(SystemExit) as ended:
+        LazyGroup("main", commands=planned).main(["asks"])
+    assert ended.value.code == status
+    assert capsys.readouterr().err.endswith(told)
