@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from pullstatus.cli import main
 from pullstatus.cli.statuses import meanings
-from tests.harness import App, Program, replies, statuses
+from tests.harness import App, Program, clean_environment, replies, statuses
 from tests.surroundings import (
     DEADLINE_S,
     PLATFORM,
@@ -550,3 +550,24 @@ def test_ctrl_c_is_its_own_status(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
     assert said.strip() == "Interrupted"
+
+
+@pytest.mark.parametrize("words", [["serve"], ["emulate"], ["demo"]])
+@pytest.mark.parametrize("files", [6, 10, 20])
+def test_a_server_with_too_few_descriptors_says_so_in_a_line(
+    tmp_path: Path, words: list[str], files: int
+) -> None:
+    """The library of the event loop would abort without a word, or print tracebacks."""
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", COMMAND, *words, "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"{files} open files are too few" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())

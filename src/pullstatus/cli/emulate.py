@@ -52,6 +52,7 @@ def emulate(
     from pullstatus.cli.serve import end
     from pullstatus.emulator import run, scenario
     from pullstatus.server import logs
+    from pullstatus.server.descriptors import check_limit
 
     if example:
         say(scenario.example(), nl=False)
@@ -68,6 +69,7 @@ def emulate(
             say(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
             say(f"SecretId {wanted.secret.id}, SecretKey {wanted.secret.key}")
 
+    check_limit()
     server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready, on_overdue=end))
     if server.restart_due:
         sys.exit(RESTART)

@@ -29,7 +29,7 @@ from pullstatus.client.arguments import split_address
 from pullstatus.errors import InvalidSetting
 from pullstatus.files import check_ordinary
 from pullstatus.server import logs
-from pullstatus.server.descriptors import raise_limit
+from pullstatus.server.descriptors import check_limit, raise_limit
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
 from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.workers.parent import Parent
@@ -351,6 +351,7 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     else:
         server = Parent(options, command=WORKER, source=read_again, supervisor=supervisor)
     raise_limit()
+    check_limit()
     server.on_overdue = lambda: end(server)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.restart_due:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 
 from pullstatus import limits
@@ -14,6 +15,21 @@ def raise_limit() -> None:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def check_limit() -> None:
+    """Refuse a limit that the server needs for itself; the event loop's library aborts at some.
+
+    Raises:
+        OSError: it is so low.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < limits.DESCRIPTORS_KEPT:
+        raise OSError(
+            errno.EMFILE,
+            f"{soft} open files are too few: a server has use for {limits.DESCRIPTORS_KEPT}"
+            " besides its connections",
+        )
 
 
 def connections_max() -> int:

@@ -48,9 +48,11 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
 
     from pullstatus.cli.demo.run import run
     from pullstatus.server import logs
+    from pullstatus.server.descriptors import check_limit
 
     logs.configure("error")
     logging.disable(logging.WARNING)  # libraries included: a line of theirs would tear the screen
+    check_limit()
     if context.get_parameter_source("port") is ParameterSource.DEFAULT and _taken(host, port):
         port = 0
     # Before and after the server, which has its own way to stop on Ctrl-C.
