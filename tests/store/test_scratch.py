@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus.errors import StoreRefused
 from pullstatus.store.scratch import scratch_store
 from pullstatus.store.sqlite.location import parse_url
 
@@ -64,3 +65,11 @@ def test_where_there_are_no_locks_nothing_is_removed(
     with scratch_store("backup", tmp_path):
         assert left.exists()
     assert list(tmp_path.iterdir()) == [left]
+
+
+def test_a_place_that_was_named_is_told_when_it_is_missing(tmp_path: Path) -> None:
+    """A cluster's backup makes its store there, and TMPDIR has nothing to do with it."""
+    missing = tmp_path / "none"
+    with pytest.raises(StoreRefused) as told, scratch_store("backup", missing):
+        pass
+    assert f"in {missing} (No such file or directory); name a folder" in str(told.value)

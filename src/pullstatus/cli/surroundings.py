@@ -130,8 +130,10 @@ def _said(error: OSError) -> str:
         reason += ": raise the limit on open files (ulimit -n)"
     if isinstance(error.filename, str | bytes):
         return f"{click.format_filename(error.filename)}: {reason}"
-    if error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO):
+    if error.errno == errno.ENOSPC:
         return f"standard output, or a file, cannot be written: {reason}"
+    if error.errno in (errno.EBADF, errno.EIO):  # which reading meets as well
+        return f"standard input or output, or a file, cannot be used: {reason}"
     return reason
 
 

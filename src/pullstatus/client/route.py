@@ -175,7 +175,9 @@ def _proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> _Proxy | None:
         raise _unusable_proxy(proxy, "names a kind of proxy that is not known")
     if proxy.scheme.startswith("socks") and not _has_socks():
         raise _unusable_proxy(
-            proxy, "names a SOCKS proxy, for which the package socksio is not installed"
+            proxy,
+            "names a SOCKS proxy, for which the package socksio is not installed",
+            how="install it",
         )
     try:
         _url(address)
@@ -184,12 +186,15 @@ def _proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> _Proxy | None:
     return proxy
 
 
-def _unusable_proxy(proxy: _Proxy, fault: str) -> InvalidEnvironment:
+def _unusable_proxy(
+    proxy: _Proxy,
+    fault: str,
+    how: str = "write it like http://proxy.example:3128 or socks5://proxy.example:1080",
+) -> InvalidEnvironment:
     # Without the value: it may hold a password.
     return InvalidEnvironment(
         f"{proxy.variable} {fault}",
-        fix="write it like http://proxy.example:3128 or socks5://proxy.example:1080, unset it, or"
-        " name the service's host in NO_PROXY",
+        fix=f"{how}, unset it, or name the service's host in NO_PROXY",
     )
 
 

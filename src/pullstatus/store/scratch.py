@@ -41,8 +41,9 @@ def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
             own = Path(folder, "store")  # a store takes the lock of its own folder
             own.mkdir()
         except OSError as error:
+            where, fix = ("", "set TMPDIR to") if place is None else (f" in {place}", "name")
             raise StoreRefused(
-                f"no temporary folder can be made ({error.strerror}); set TMPDIR to a folder that"
+                f"no temporary folder can be made{where} ({error.strerror}); {fix} a folder that"
                 " can be written, with some MB of room"
             ) from error
         yield f"sqlite:///{own}/mailboxes.db?file-system=any&commits=thread"

@@ -49,6 +49,17 @@ def accepted(file: Path) -> int:
     return report.mailboxes[0].accepted
 
 
+async def test_a_backup_into_a_folder_that_is_missing_says_so(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match=r"/none does not exist; make it"):
+        copies.backup(source, tmp_path / "none" / "b.db", no_progress)
+
+
+async def test_an_audit_of_a_folder_finds_no_damage(tmp_path: Path) -> None:
+    """What SQLite says of it is that a disk fails."""
+    with pytest.raises(StoreRefused, match="is a folder; name a file in it"):
+        audit_file(tmp_path, no_progress)
+
+
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 async def test_without_hard_links(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, code: int

@@ -23,6 +23,16 @@ FILES = OSError(errno.EMFILE, "Too many open files")
         (THREADS, FAILED, "ulimit -v"),
         (FILES, FAILED, "ulimit -n"),
         (BaseExceptionGroup("both", [THREADS, FILES]), FAILED, "ulimit -u"),
+        (
+            OSError(errno.ENOSPC, "No space"),
+            FAILED,
+            "standard output, or a file, cannot be written",
+        ),
+        (
+            OSError(errno.EBADF, "Bad"),
+            FAILED,
+            "standard input or output, or a file, cannot be used",
+        ),
         (KeyboardInterrupt(), INTERRUPTED, "Interrupted"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), FAILED, ""),
     ],

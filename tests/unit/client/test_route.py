@@ -142,8 +142,11 @@ def test_socks_without_its_package_is_said(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", value)
-    with pytest.raises(InvalidEnvironment, match=r"^ALL_PROXY names a SOCKS proxy.*socksio"):
+    with pytest.raises(
+        InvalidEnvironment, match=r"^ALL_PROXY names a SOCKS proxy.*socksio"
+    ) as told:
         pull(FAR)
+    assert told.value.fix.startswith("install it, unset it, or name"), "it is written rightly"
 
 
 @pytest.mark.parametrize("value", [*UNUSABLE, "http://127.0.0.1:1"], ids=repr)

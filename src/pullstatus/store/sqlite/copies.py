@@ -18,7 +18,13 @@ from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
-from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock, said_of
+from pullstatus.store.sqlite.place import (
+    check_folder,
+    check_no_log,
+    check_place,
+    open_lock,
+    said_of,
+)
 from pullstatus.store.transfer import Role, Stage
 from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
 from pullstatus.store.verbs.acts import record
@@ -94,6 +100,7 @@ def backup(source: Path, target: Path, progress: Progress) -> None:
     Raises:
         StoreRefused: the target exists or can't be written, or the copy is not sound.
     """
+    check_folder(target)
     _check_free(target)
     with _alone(target):
         backup_on(Files(), source, target, progress)

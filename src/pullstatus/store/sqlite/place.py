@@ -61,11 +61,9 @@ def check_place(path: Path, *, any_file_system: bool = False, mounts: str | None
     Raises:
         StoreRefused: saying what is wrong with the place, and what to do.
     """
+    check_folder(path)
+    _check_no_folder(path)
     folder = path.absolute().parent
-    if not folder.is_dir():
-        raise StoreRefused(f"the folder {folder} does not exist; make it, or name another file")
-    if path.is_dir():
-        raise StoreRefused(f"{path} is a folder; name a file in it")
     if not os.access(folder, os.W_OK):
         raise StoreRefused(f"the folder {folder} cannot be written by this user")
     for suffix in FILES:
@@ -77,6 +75,22 @@ def check_place(path: Path, *, any_file_system: bool = False, mounts: str | None
     _check_not_mounted(path, found)
     if not any_file_system:
         _check_file_system(folder, mount_of(folder.resolve(), found))
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file in a folder that does not exist.
+
+    Raises:
+        StoreRefused: it is such a one.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise StoreRefused(f"the folder {folder} does not exist; make it, or name another file")
+
+
+def _check_no_folder(path: Path) -> None:
+    if path.is_dir():
+        raise StoreRefused(f"{path} is a folder; name a file in it")
 
 
 def _check_one_name(file: Path) -> None:
@@ -146,6 +160,7 @@ def check_there(path: Path) -> None:
     Raises:
         StoreRefused: saying how another one is named.
     """
+    _check_no_folder(path)
     if holds_nothing(path):
         raise StoreRefused(
             f"there is no store at {path}; name the one that is meant with --store,"
