@@ -57,6 +57,8 @@ def test_what_cannot_be_is_refused_and_nothing_changes(folder: Path) -> None:
         (["add", "a", "--sdkappid", "8", "--to", "1"], "application 8 does not exist", 1),
         (["add", "a", "--sdkappid", "0", "--to", "1"], "an sdkappid is a number", 1),
         (["add", "a", "--park", "--to", "+1"], "plus or 00", 1),
+        (["add", "a", "--drop", "--to-prefix", "\uff11\uff10"], "with the digits 0 to 9", 1),
+        (["add", "a", "--drop", "--to", "1\u0660"], "with the digits 0 to 9", 1),
         (["add", "shop", "--park", "--to", "1"], "a rule named shop exists", 1),
         (["add", "a", "--park", "--to", "1", "--at", "3"], "from 1 to 2", 1),
         (["move", "shop", "--at", "2"], "from 1 to 1", 1),

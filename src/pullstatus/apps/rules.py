@@ -54,6 +54,7 @@ async def add_rule(store: Store, rule: Rule, *, by: Operator, place: int | None 
             place.
         UnknownApplication: it routes to one that does not exist.
     """
+    _check_digits(rule)
     if rule.sdkappid is not None:
         application = await find_application(store, check_sdkappid(rule.sdkappid))
         if application is None:
@@ -65,6 +66,16 @@ async def add_rule(store: Store, rule: Rule, *, by: Operator, place: int | None 
 
     await _change(store, add, rule, by=by, action="route add")
     return rule
+
+
+def _check_digits(rule: Rule) -> None:
+    """Refuse digits as an input method makes them, such as full-width ones: no gateway writes them.
+
+    Of new rules only: those that are stored are read as they are.
+    """
+    for name in ("to", "to_prefix"):
+        if any(each.isdecimal() and not each.isascii() for each in getattr(rule, name)):
+            raise InvalidSetting(f"{name} is written with the digits 0 to 9, of single width")
 
 
 async def move_rule(store: Store, name: str, place: int, *, by: Operator) -> None:
