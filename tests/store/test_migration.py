@@ -1143,6 +1143,29 @@ async def test_another_target_is_refused_while_one_is_filled(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", TO_FILES[:1], indirect=True)
+@pytest.mark.parametrize("switch", [False, True])
+async def test_no_file_is_made_for_another_target(
+    source: str, target: str, pair: Pair, switch: bool
+) -> None:
+    """It would pass for a store. The target itself may be made anew, if it may be filled anew."""
+    await fill(source)
+    await move(source, target, switch=switch)
+    other = await another(pair.target)
+    with pytest.raises(StoreRefused, match="is being moved to"):
+        await move(source, other)
+    assert not file_of(other).exists()
+    for file in file_of(target).parent.glob(f"{file_of(target).name}*"):
+        file.unlink()
+    if switch:
+        with pytest.raises(StoreRefused, match="was handed over to"):
+            await move(source, target)
+        assert not file_of(target).exists()
+    else:
+        assert (await move(source, target)).switched
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_back_again(source: str, target: str, pair: Pair) -> None:
     """What was moved is moved on, to a new store; the first one is never filled again."""

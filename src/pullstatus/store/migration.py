@@ -128,12 +128,13 @@ async def move_store(
     def audit_of(url: str) -> Audit:
         return lambda progress: engine_of(url).audit(url, progress, prove_setting=prove_setting)
 
-    async with (
-        _opened(source_url, target=False) as source,
-        _opened(target_url, target=True) as target,
-    ):
-        ends = Ends(source, target, audit_of(source_url), audit_of(target_url))
-        return await move(ends, act=act, phase=phase, switch=switch, damaged=damaged, accept=accept)
+    async with _opened(source_url, target=False) as source:
+        await _check_unmade(source, target_url)
+        async with _opened(target_url, target=True) as target:
+            ends = Ends(source, target, audit_of(source_url), audit_of(target_url))
+            return await move(
+                ends, act=act, phase=phase, switch=switch, damaged=damaged, accept=accept
+            )
 
 
 class Ends(NamedTuple):
@@ -244,6 +245,16 @@ def _check_apart(source_url: str, target_url: str) -> None:
     file = engine_of(source_url).file(source_url)
     if source_url == target_url or (file and file == engine_of(target_url).file(target_url)):
         raise StoreRefused("both are the same store; name a new one with --to")
+
+
+async def _check_unmade(source: Transfer, target_url: str) -> None:
+    """Refuse to make a file for what is refused whatever is in it: it would pass for a store."""
+    file = engine_of(target_url).file(target_url)
+    if file is None or file.exists():
+        return
+    mine = await source.migration()
+    meant = mine is not None and engine_of(mine.peer).file(mine.peer) == file
+    next_step(mine, None, source.name, mine.peer if mine is not None and meant else target_url)
 
 
 @contextlib.asynccontextmanager
