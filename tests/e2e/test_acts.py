@@ -149,6 +149,32 @@ def test_whoever_sits_at_a_terminal_is_asked_before_a_redelivery(tmp_path: Path,
         assert row["waiting"] == copied
 
 
+def test_a_redelivery_that_cannot_be_told_is_told_to_be_done(tmp_path: Path) -> None:
+    """Else whoever runs it again has the customer get the records once more."""
+    program = Program(tmp_path)
+    with program:
+        app = program.create_app()
+        program.feed(app, statuses(2))
+        program.drain(app)
+    words = ("--from", "1h", "--to", "0s", "--reason", "r", "--store", program.store)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, "redeliver", *words],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    row, *_ = good(tmp_path, "acts", "list", "--store", program.store)
+    assert row["action"] == "redeliver"
+    assert done.returncode == 1
+    assert f"Act {row['act']} was done" in done.stderr
+    assert "acts list" in done.stderr
+
+
 def test_a_redelivery_of_which_nothing_is_left_is_none(tmp_path: Path) -> None:
     """Nor is a reason for what is only looked at kept anywhere: it is refused."""
     with Program(tmp_path) as program:

@@ -372,7 +372,11 @@ def redeliver(
         }
 
     told = with_store(store_url, copy)
-    print_json(told)
+    try:
+        print_json(told)
+    except OSError:  # whoever gives it again has all of it copied again
+        say(f"Act {told['act']} was done; do not give the command again.", err=True)
+        raise
     if told["damaged"]:
         raise click.ClickException(
             "what is damaged can't be read any more, and was not copied; all else was"

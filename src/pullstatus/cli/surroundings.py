@@ -131,10 +131,13 @@ def _said(error: OSError) -> str:
     if isinstance(error.filename, str | bytes):
         return f"{click.format_filename(error.filename)}: {reason}"
     if error.errno == errno.ENOSPC:
-        return f"standard output, or a file, cannot be written: {reason}"
+        return f"standard output, or a file, cannot be written: {reason}{_PERHAPS_DONE}"
     if error.errno in (errno.EBADF, errno.EIO):  # which reading meets as well
-        return f"standard input or output, or a file, cannot be used: {reason}"
+        return f"standard input or output, or a file, cannot be used: {reason}{_PERHAPS_DONE}"
     return reason
+
+
+_PERHAPS_DONE = "; what the command is for may be done all the same: see pullstatus acts list"
 
 
 def operator() -> str:
