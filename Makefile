@@ -21,7 +21,7 @@ OURS := pyproject.toml --extra server --extra postgresql --extra jetstream
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql torture-jetstream docs site man deb sbom fuzz format lock clean
+.PHONY: help demo cluster-demo serve test test-nodes check bench bench-peers figures torture torture-model torture-readers torture-postgresql torture-jetstream docs site man deb sbom fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -39,6 +39,10 @@ serve: $(VENV)/.run ## the server, on this machine
 
 test: $(VENV)/.test ## every test; ARGS='tests/unit -k sign' for some
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+test-nodes: $(VENV)/.test ## what any engine must pass, over three real nodes of JetStream
+	@PULLSTATUS_NODES=1 $(BIN)/python -m pytest -n 2 --dist worksteal -k jetstream-nodes \
+		tests/store/test_conformance.py tests/store/test_doors.py tests/store/test_model.py $(ARGS)
 
 check: $(VENV)/.test ## format, lint, types, what is unsafe, and the import picture
 	@$(BIN)/ruff format --check --quiet .

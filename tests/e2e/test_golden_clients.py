@@ -36,6 +36,7 @@ from tests.harness import (
     reply,
     status,
 )
+from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -64,12 +65,13 @@ REPLIED = [
 @pytest.fixture(
     scope="module",
     params=[
-        ((COMMAND,), (), False),
-        ((COMMAND,), ("--workers", "2"), False),
-        ((COMMAND,), ("--workers", "2"), True),
-        (CAREFUL, (), False),
+        ((COMMAND,), (), None),
+        ((COMMAND,), ("--workers", "2"), None),
+        ((COMMAND,), ("--workers", "2"), "postgresql"),
+        ((COMMAND,), ("--workers", "2"), "jetstream"),
+        (CAREFUL, (), None),
     ],
-    ids=["one process", "workers", "workers over PostgreSQL", "careful"],
+    ids=["one process", "workers", "workers over PostgreSQL", "workers over JetStream", "careful"],
 )
 def shared(
     request: pytest.FixtureRequest,
@@ -77,11 +79,15 @@ def shared(
     postgresql: PostgreSQL,
 ) -> Iterator[Program]:
     """A server for the clients, who cannot see how it answers, and whether it is several."""
-    command, flags, in_database = request.param
+    command, flags, engine = request.param
     folder = tmp_path_factory.mktemp("golden")
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(postgresql.database()) if in_database else None
-        named = stack.enter_context(master_key(folder)) if in_database else None
+        store = None
+        if engine == "postgresql":
+            store = stack.enter_context(postgresql.database())
+        elif engine == "jetstream":
+            store = stack.enter_context(real.place(folder))
+        named = stack.enter_context(master_key(folder)) if store else None
         program = Program(folder, *flags, command=command, store=store, environment=named)
         program.set_aside(20)
         yield stack.enter_context(program)

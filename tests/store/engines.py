@@ -1,7 +1,7 @@
 """The engines that the tests of this folder run over. To add one, add one entry to `ENGINES`.
 
 `PULLSTATUS_NODES=1` has all of them run over real JetStream nodes, too, and not over a cluster in
-memory alone.
+memory alone: `make test-nodes`. A few always do: see `test_real_nodes.py`.
 """
 
 import atexit
@@ -143,5 +143,6 @@ ENGINES: dict[str, Tested] = {
     "postgresql": Tested(postgresql, share=0.2),
     "jetstream-memory": Tested(scheme.cluster, share=0.3),
 }
+NODES = Tested(jetstream, share=0.05)
 if "PULLSTATUS_NODES" in os.environ:  # they take ten times as long as a cluster in memory
-    ENGINES["jetstream-nodes"] = Tested(jetstream, share=0.05)
+    ENGINES["jetstream-nodes"] = NODES
