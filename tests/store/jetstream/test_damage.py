@@ -8,7 +8,8 @@ all others go on. The audit names each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ from pullstatus.errors import (
 from pullstatus.store import Mailbox, Page, Pull, Reader, While, audit_store, open_store
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, Forget, Purge
+from pullstatus.store.jetstream import log as lane
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.location import parse_url
@@ -54,6 +56,7 @@ from tests.store.build import (
 from tests.store.jetstream import real
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
+from tools.nats import PATIENCE_S, Cluster, Node
 
 PLACE = LAYOUT.application(STATUSES.sdkappid)
 LOG = PLACE.log(STATUSES.holds)
@@ -691,6 +694,53 @@ def test_a_state_that_went_back_is_noticed_where_another_has_gone_on_from_there(
         clock.now_s += BACK_S / 2
     with pytest.raises(CommitsLost):
         one.do(pull(STATUSES))
+
+
+def test_nodes_whose_folders_went_back_are_refused_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has brought back what all of them had before: nobody gets a page of that."""
+    monkeypatch.setattr(lane, "BACK_S", 1.0)
+    failures: list[BaseException] = []
+
+    def keep(node: Node) -> None:
+        shutil.copytree(node.folder / "data", tmp_path / node.name)
+
+    def set_back(node: Node) -> None:
+        shutil.rmtree(node.folder / "data")
+        shutil.copytree(tmp_path / node.name, node.folder / "data")
+
+    async def play(cluster: Cluster, url: str) -> None:
+        store = await open_store(url, on_failure=failures.append)
+        await store.append(append(STATUSES, records(2)))
+        while_none_runs(cluster, keep)
+        await store.append(append(STATUSES, records(2)))
+        assert (await store.pull(pull(STATUSES, 3))).count == 3
+        while_none_runs(cluster, set_back)
+        async with asyncio.timeout(PATIENCE_S):
+            while not failures:
+                with pytest.raises(StoreUnavailable):
+                    await store.pull(pull(STATUSES))
+        [failure] = failures
+        assert isinstance(failure, CommitsLost)
+        with pytest.raises(StoreUnavailable):
+            await store.append(append(STATUSES, records(1)))
+        await store.close()
+
+    with Cluster() as cluster:
+        url = cluster.url("mailboxes")
+        real.make_store(url, 1)
+        cluster.settle()
+        asyncio.run(play(cluster, url))
+
+
+def while_none_runs(cluster: Cluster, do: Callable[[Node], None]) -> None:
+    """Have something done to each node of a cluster that has ended in order."""
+    for node in cluster.nodes:
+        node.stop()
+    for node in cluster.nodes:
+        do(node)
+    cluster.heal()
 
 
 def test_an_older_state_of_a_node_is_none_that_went_back(
