@@ -29,14 +29,15 @@ class NatsProxy:
 
     Attributes:
         port: where it listens.
-        dropped, lost: how many acknowledgements, and writes, did not get through so far.
+        dropped, lost, held: how many acknowledgements, and writes, did not get through so far, and
+            how many writes were kept for a while.
     """
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.dropped = self.lost = 0
+        self.dropped = self.lost = self.held = 0
         self._drops = self._losses = self._holds = 0
         self._held: list[bytes] = []
         self._nodes: list[socket.socket] = []
@@ -65,8 +66,9 @@ class NatsProxy:
             self._holds += count
 
     def release(self) -> None:
-        """Let those arrive that are kept, over any connection there is."""
+        """Let those arrive that are kept, over any connection there is, and keep no more."""
         with self._lock:
+            self._holds = 0
             while self._held:
                 self._nodes[-1].sendall(self._held.pop(0))
 
@@ -103,6 +105,8 @@ class NatsProxy:
                 with self._lock:
                     if not self._stays(line, message):
                         target.sendall(message)
+        with self._lock:
+            self._nodes = [node for node in self._nodes if node not in (source, target)]
         for one in (source, target):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -121,6 +125,7 @@ class NatsProxy:
             return True
         if self._holds:
             self._holds -= 1
+            self.held += 1
             self._held.append(message)
             return True
         return False

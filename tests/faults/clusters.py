@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ FULL_S: Final = (0, 2, 8)
 FLIPS: Final = 3
 DAMAGED: Final = (50, 400)  # answers until somebody sees to the node
 DAY_S: Final = 86_400
+LATE_S: Final = (0.5, 3, 6)  # a first send is given up after 2
 ANSWERS: Final = 3  # of one node, that are lost in a row at most: a lane has one write under way
 
 
@@ -239,6 +241,22 @@ def lose_answers(run: Run[list[NatsProxy]]) -> None:
     run.happened["times that answers were lost"] += 1
 
 
+def hold_writes(run: Run[list[NatsProxy]]) -> None:
+    """All writes get there late, when some were sent again already and others were given up."""
+
+    def held() -> int:
+        return sum(proxy.held for proxy in run.servers)
+
+    before = held()
+    for proxy in run.servers:
+        proxy.hold(sys.maxsize)
+    _await(run, lambda: held() > before, "nothing is written")
+    time.sleep(run.rng.choice(LATE_S))
+    for proxy in run.servers:
+        proxy.release()
+    run.happened["times that writes came late"] += 1
+
+
 def _await(run: Run[Any], happens: Callable[[], bool], otherwise: str) -> None:
     """Wait until something happens to clients that are at work."""
     due_s = time.monotonic() + PATIENCE_S
@@ -311,6 +329,7 @@ FAULTS: Final[Mapping[str, Fault[Any]]] = {
         Fault("fill disks", fill_disks, 0.1, _small_disks, ("root",)),
         Fault("shift clocks", shift_a_clock, 0.1, _wrong_clocks, CLOCKS),
         Fault("lose answers", lose_answers, 1, _proxied),
+        Fault("hold writes", hold_writes, 0.5, _proxied),
         Fault("cut off", cut_off, 0.2, _networked, NETWORK, OLD),
         Fault("part", part, 0.2, _networked, NETWORK, OLD),
         Fault("deafen", deafen, 0.2, _networked, NETWORK, OLD),

@@ -98,6 +98,7 @@ class Load(NamedTuple):
         clients: how many a process has of each one that it has otherwise.
         home: how many of the requests of a process are for one application, its own.
         rest_s: how long each client rests after an answer.
+        traced: how many pulls by no reader have a key, or must not come twice.
     """
 
     appends: tuple[int, ...] = (1, 1, 3, 20, 120)
@@ -105,6 +106,7 @@ class Load(NamedTuple):
     clients: int = 1
     home: float = 0.0
     rest_s: float = 0.0
+    traced: float = 0.5
 
 
 LARGE = Load((1, 20, 100, 300, 1000, 1000), (1, 30, *(10 * [100])), clients=4, home=0.7)
@@ -407,13 +409,14 @@ class Live:
 
     def _pull(self, client: Client) -> Request:
         rng = client.rng
-        key = f"page-{client.name}-{self._number}" if rng.random() < 0.4 else None
+        traced = rng.random() < self._load.traced
+        key = f"page-{client.name}-{self._number}" if traced and rng.random() < 0.75 else None
         return Request(
             Verb.PULL,
             self._some_mailbox(rng),
             count_max=rng.choice(self._load.pages),
             key=key,
-            how="" if key or rng.random() < 0.8 else self._ticket().hex(),
+            how=self._ticket().hex() if traced and not key else "",
         )
 
     def _read(self, client: Client) -> Request:

@@ -13,7 +13,7 @@ import pytest
 from pullstatus.store.jetstream import nodes
 from tests.faults import planted_jetstream as planted
 from tests.faults.clusters import FAULTS, SYNCED_LATE
-from tests.faults.doors import Plant
+from tests.faults.doors import Load, Plant
 from tests.faults.planted import LIVES
 from tests.faults.replicas import Streams, differences
 from tests.faults.test_kill import SEED
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.early
 
 CALM = (40, 120)
 BROKEN = 8  # times that something happens to what is broken: it strikes by chance
+# What somebody is not told of is not to be taken by somebody else at once.
+LOADS = {planted.replica_says_empty: Load((1, 20), (100,), rest_s=0.3, traced=0.0)}
 TIMES = {"kill clients": 3, "kill a leader": 2, "lose answers": 5}
 
 
@@ -47,6 +49,8 @@ def test_under_load(tmp_path: Path, name: str) -> None:
         (planted.unconditional, "kill clients"),
         (planted.refused, "lose answers"),
         (planted.anew, "lose answers"),
+        (planted.read_back, "hold writes"),
+        (planted.replica_says_empty, "kill clients"),
     ],
 )
 def test_what_is_broken_is_caught(tmp_path: Path, plant: Plant, name: str) -> None:
@@ -54,7 +58,8 @@ def test_what_is_broken_is_caught(tmp_path: Path, plant: Plant, name: str) -> No
     for life in range(LIVES):
         folder = tmp_path / str(life)
         folder.mkdir()
-        told = torment(folder, FAULTS[name], f"{SEED}/{life}", BROKEN, calm=CALM, plant=plant)
+        seed, load = f"{SEED}/{life}", LOADS.get(plant, Load())
+        told = torment(folder, FAULTS[name], seed, BROKEN, calm=CALM, plant=plant, load=load)
         if told.alarms or told.found:
             return
     raise AssertionError("nobody has noticed")
