@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from pullstatus.store.jetstream import writing
 from tests.faults.clocks import WrongClocks
+from tests.faults.doors import Plant
 from tests.faults.networks import NetworkedCluster
 from tests.faults.power import PoweredCluster
 from tests.faults.replicas import apart
@@ -32,6 +33,7 @@ NAME: Final = "store"
 PARTITIONS: Final = 3
 AWAY_S: Final = (0.1, 3, 3, 10)  # an election takes 4 to 9 s
 STILL_S: Final = (1, 5, 15)
+LONG_S: Final = (25, 40, 60)  # what came of a write is asked for 20
 APART_S: Final = (2, 6, 15)
 LOST_PERCENT: Final = 20
 FULL_S: Final = (0, 2, 8)
@@ -103,6 +105,19 @@ def pause_a_node(run: Run[Cluster]) -> None:
     node.resume()
     run.servers.settle()
     run.happened["pauses of a node"] += 1
+
+
+def pause_most(run: Run[Cluster]) -> None:
+    """One that leads and another, until clients have given up: their writes may yet be stored."""
+    leader = _leader(run)
+    still = [leader, run.rng.choice([node for node in run.servers.nodes if node is not leader])]
+    for node in still:
+        node.pause()
+    time.sleep(run.rng.choice(LONG_S))
+    for node in still:
+        node.resume()
+    run.servers.settle()
+    run.happened["long pauses of most nodes"] += 1
 
 
 def replace_a_disk(run: Run[Cluster]) -> None:
@@ -278,7 +293,10 @@ def patient() -> None:
 
 
 def _on(
-    make: Callable[[Path], Cluster], stack: contextlib.ExitStack, _major: int | None
+    make: Callable[[Path], Cluster],
+    stack: contextlib.ExitStack,
+    _major: int | None,
+    prepare: Plant | None = patient,
 ) -> Stage[Any]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pullstatus-nodes-")))
     cluster = stack.enter_context(make(folder))
@@ -287,10 +305,11 @@ def _on(
     cluster.settle()
     if isinstance(cluster, PoweredCluster):
         cluster.sync()
-    return Stage(cluster, url, url, patient, partial(apart, cluster), (cluster.folder, folder))
+    return Stage(cluster, url, url, prepare, partial(apart, cluster), (cluster.folder, folder))
 
 
 _nodes = partial(_on, lambda _folder: Cluster())
+_given_up_on = partial(_on, lambda _folder: Cluster(), prepare=None)
 _networked = partial(_on, lambda _folder: NetworkedCluster())
 _wrong_clocks = partial(_on, lambda _folder: WrongClocks())
 _small_disks = partial(_on, lambda _folder: SmallDisks())
@@ -310,6 +329,7 @@ def _proxied(stack: contextlib.ExitStack, major: int | None) -> Stage[list[NatsP
 
 # A leader that is cut off, or stood still, says what it knows until it notices.
 OLD: Final = frozenset({"false_short"})
+GIVEN_UP: Final = OLD | {"unresolved"}
 NETWORK: Final = ("root", "ip", "nft")
 CLOCKS: Final = ("root", "unshare", "/lib64/ld-linux-x86-64.so.2")
 POWER: Final = ("root", "/dev/fuse", "fusermount3", "mkfs.ext4")
@@ -323,6 +343,7 @@ FAULTS: Final[Mapping[str, Fault[Any]]] = {
         Fault("kill clients", kill_a_client, 1, _nodes),
         Fault("pause clients", pause_a_client, 0.1, _nodes),
         Fault("pause nodes", pause_a_node, 0.5, _nodes, allowed=OLD),
+        Fault("pause most", pause_most, 0.1, _given_up_on, allowed=GIVEN_UP),
         Fault("restart in turn", restart_in_turn, 0.1, _nodes),
         Fault("replace a disk", replace_a_disk, 0.1, _nodes),
         Fault("flip bits", flip_bits, 0.2, _nodes),
