@@ -22,7 +22,7 @@ def test_two_servers_and_a_node_that_dies_are_one_service(
         )
         with one, other:
             app = one.create_app()
-            other.until(lambda: other.pull(app).result == 0)
+            assert other.pull(app).result == 0
             sent = statuses(250)
             assert one.ingest(app, STATUS, sent, Idempotency_Key="b").http_status == 200
             assert other.ingest(app, STATUS, sent, Idempotency_Key="b").http_status == 200
