@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
+import tracemalloc
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pullstatus import limits
 from pullstatus.cli.push import source as push_source
 from pullstatus.cli.push.source import Records, Source
 from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import Kind
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 TEXT = '{"text":"收到"}\n{"text":"b"}\n'
 BOTH = [{"text": "收到"}, {"text": "b"}]
@@ -137,6 +144,118 @@ def test_long_array_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_source, "ARRAY_CHARS_MAX", 20)
     with pytest.raises(InvalidBody, match=r"jq -c '\.\[\]'"):
         list(open_records(json.dumps(BOTH).encode()))
+
+
+LONG = "s" * (limits.INGEST_BODY_BYTES_MAX * 3)
+LONG_ROWS = [f"{ROW[:-1]},{LONG}", f'{ROW[:-1]},"{LONG}"', f"{LONG},", f'"{LONG}"']
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "good", "long"),
+    [
+        ("in.ndjson", "", '{"text":"收到"}', f'{{"text":"{LONG}"}}'),
+        ("in.ndjson", "", '{"text":"收到"}', "收" + LONG),
+        ("in.ndjson", "", '{"text":"收到"}', " " * 100 + LONG),
+        *(("in.csv", f"{HEAD}\n", ROW, long) for long in LONG_ROWS),
+    ],
+)
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_line_too_long_for_a_record_is_refused_alone(
+    name: str, head: str, good: str, long: str, ends: str
+) -> None:
+    text = head + "".join(f"{line}{ends}" for line in (good, long, long, good))
+    lines = list(open_records(text.encode(), name))
+    number = 1 + bool(head)
+    assert [line.number for line in lines] == list(range(number, number + 4))
+    assert [line.fault for line in lines] == ["", *["has over 1048575 bytes"] * 2, ""]
+    assert lines[0].json == lines[3].json
+    assert lines[1].json == lines[2].json == long.strip().encode()[:100]
+    unfinished = open_records(f"{head}{good}{ends}{long}".encode(), name)
+    assert len(list(unfinished)) == 1
+    assert unfinished.unfinished == number + 1
+    finished = open_records(f"{head}{good}{ends}{long}".encode(), name, finished=True)
+    assert [bool(line.fault) for line in finished] == [False, True]
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_longest_record_is_read(excess: int, ends: str) -> None:
+    """To the byte, and however its line ends."""
+    empty = '{"text":""}'
+    text = "s" * (limits.INGEST_BODY_BYTES_MAX - 1 - len(empty) + excess)
+    content = f'{{"text":"{text}"}}{ends}{{}}{ends}'
+    long, short = open_records(content.encode())
+    assert bool(long.fault) == (excess > 0)
+    assert short.json == b"{}"
+
+
+@pytest.mark.parametrize(
+    "long", [f'{ROW[:-1]},"{LONG}\n{ROW}"', f'{ROW[:-1]},"a\n{LONG}"', f'"{LONG}']
+)
+def test_long_row_whose_end_nothing_tells_is_named(long: str) -> None:
+    """Within a quoted cell: what follows could be taken for rows, and be pushed."""
+    with pytest.raises(InvalidBody, match="in a row of several lines that is too long"):
+        list(open_records(f"{HEAD}\n{ROW}\n{long}\n{ROW}\n".encode(), "in.csv"))
+
+
+class Endless(io.RawIOBase):
+    """A file that repeats itself up to a size, and holds nothing."""
+
+    def __init__(self, head: str, again: str, size: int) -> None:
+        self._pieces = chain([head.encode()], repeat(again.encode() * 1000))
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._left <= 0:
+            return 0
+        into = memoryview(buffer)
+        piece = next(self._pieces)[: len(into)]
+        into[: len(piece)] = piece
+        self._left -= len(piece)
+        return len(piece)
+
+
+SIZE = 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "again"),
+    [
+        ("-", "[", " "),
+        ("in.json", "[\n", "{},\n"),
+        ("-", '{"text":"', "a"),
+        ("in.ndjson", "{}\n", " "),
+        ("in.ndjson", " ", " "),
+        ("in.csv", f"{HEAD}\n", "a"),
+        ("in.csv", f"{HEAD}\n", '""'),
+        ("in.csv", f"{HEAD}\n", '"\n",'),
+        ("in.csv", HEAD, "a"),
+        ("in.csv", "", '"a'),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_whatever_a_file_is_little_of_it_is_held(
+    name: str, head: str, again: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_source, "ARRAY_CHARS_MAX", 20_000)
+    monkeypatch.setattr(push_source, "LINE_CHARS_MAX", 10_000)
+    content: io.RawIOBase = Endless(head, again, SIZE)
+    if packed:
+        times = SIZE // len(again)
+        small = gzip.compress((head + again * times).encode(), compresslevel=1, mtime=0)
+        content = cast("io.RawIOBase", io.BytesIO(small))
+    file = io.BufferedReader(content)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(InvalidBody):
+            for _ in Records(file, name, None, Kind.REPLY, finished=True):
+                pass
+        assert tracemalloc.get_traced_memory()[1] < SIZE / 4
+    finally:
+        tracemalloc.stop()
 
 
 def test_damaged_line_is_refused_alone() -> None:

@@ -18,9 +18,10 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -34,7 +35,10 @@ OMITTED: Final = frozenset(
 )  # not sent when empty
 HEAD_BYTES: Final = 4096
 ARRAY_CHARS_MAX: Final = 64 * 1024 * 1024
-"""A JSON array is read at once; longer ones would need memory that nobody planned for."""
+"""A JSON array is read at once, and a row of a CSV that goes over several lines; longer ones would
+need memory that nobody planned for."""
+LINE_CHARS_MAX: Final = limits.INGEST_BODY_BYTES_MAX + len("\r\n")
+"""A line of as many with its end is too long for a record, and only its beginning is held."""
 
 LINE_ENDS: Final = ("\n", "\r")
 BLANKS: Final = " \t\r\n\ufeff"  # those of JSON, and what joined files have between them
@@ -174,9 +178,9 @@ class Records:
             self._text = io.TextIOWrapper(
                 unpacked, encoding=encoding, errors=self._errors, newline=""
             )
-            self._first = self._text.readline()
-            while self._first and not self._first.strip():
-                self._first = self._text.readline()
+            self._first = self._text.readline(LINE_CHARS_MAX)
+            while self._first.isspace() and len(self._first) < LINE_CHARS_MAX:
+                self._first = self._text.readline(LINE_CHARS_MAX)
                 self._number += 1
         except UNREADABLE as error:
             raise _unreadable(error) from error
@@ -208,7 +212,13 @@ class Records:
                 " `jq -c . FILE` writes such lines"
             )
         encoding = _Encoding(self._errors)
-        for number, line in enumerate(chain([self._first], self._text), self._number):
+        for number, line in enumerate(_lines(self._first, self._text), self._number):
+            if len(line) == LINE_CHARS_MAX:
+                if not (_pass_by(self._text, line).ended or self._finished):
+                    self.unfinished = number
+                    return
+                yield self._too_long(number, line)
+                continue
             stripped = line.strip(BLANKS)
             if not stripped:
                 continue
@@ -220,8 +230,11 @@ class Records:
             fault = "" if sound else encoding.fault
             yield _sized(number, content, fault)
 
+    def _too_long(self, number: int, beginning: str) -> Line:
+        return _too_long(number, beginning.strip(BLANKS).encode("utf-8", self._errors))
+
     def _read_array(self) -> Iterator[Line]:
-        content = self._first + self._text.read(ARRAY_CHARS_MAX)
+        content = self._first + self._text.read(max(0, ARRAY_CHARS_MAX + 1 - len(self._first)))
         if len(content) > ARRAY_CHARS_MAX:
             raise InvalidBody(
                 f"a JSON array of over {ARRAY_CHARS_MAX // 1024**2} Mi characters is too long to be"
@@ -243,16 +256,20 @@ class Records:
 
     def _read_csv(self) -> Iterator[Line]:
         delimiter = max(",;\t", key=self._first.count)
-        lines = chain([self._first], self._text)
         csv.field_size_limit(limits.INGEST_BODY_BYTES_MAX)  # a record that long is refused alone
         encoding = _Encoding(self._errors)
-        physical = _Physical(lines, self._number, encoding, finished=self._finished)
+        physical = _Physical(
+            self._first, self._text, self._number, encoding, finished=self._finished
+        )
         rows = csv.reader(physical, strict=True, delimiter=delimiter)
         number = self._number
         names: list[str] = []
         while True:
+            physical.begin_row()
             try:
                 row = next(rows, None)
+            except _RowTooLongError:
+                row = []
             except csv.Error as error:
                 if physical.at_end and not self._finished:  # within a quoted cell
                     self.unfinished = number
@@ -266,9 +283,11 @@ class Records:
             if not names:
                 names = row
                 self._check_names(names)
+            elif physical.beginning:
+                yield self._too_long(number, physical.beginning)
             elif row:
                 yield _record(number, names, row)
-            number = self._number + rows.line_num
+            number = physical.number + 1
         if not names:
             self._check_names(names)
 
@@ -284,31 +303,74 @@ class Records:
 
 
 class _Physical:
-    """The lines of a CSV, with what the reader of rows does not tell: how the last one ended."""
+    """The lines of a CSV, with what the reader of rows does not tell.
+
+    Attributes:
+        number: of the last line.
+        ended: whether it has an end.
+        at_end: whether there are no more.
+        beginning: of it, if it is a row that is too long to be held; else "".
+    """
 
     def __init__(
-        self, lines: Iterable[str], first: int, encoding: _Encoding, *, finished: bool
+        self,
+        first: str,
+        text: io.TextIOWrapper,
+        number: int,
+        encoding: _Encoding,
+        *,
+        finished: bool,
     ) -> None:
-        self._lines = enumerate(lines, first)
+        self._lines = _lines(first, text)
+        self._text = text
         self._finished = finished
         self._encoding = encoding
+        self._row_chars = 0
+        self.number = number - 1
         self.ended = True
         self.at_end = False
+        self.beginning = ""
+
+    def begin_row(self) -> None:
+        """Take the next line for the first one of a row."""
+        self._row_chars = 0
+        self.beginning = ""
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        number, line = next(self._lines, (0, ""))
+        line = next(self._lines, "")
         if not line:
             self.at_end = True
             raise StopIteration
+        self.number += 1
         self.ended = line.endswith(LINE_ENDS)
+        self._check_length(line)
         if line.isascii() or not (self.ended or self._finished):  # it may be cut within a character
             return line
-        if not self._encoding.is_sound(number, line):
-            raise InvalidBody(f"line {number} of the CSV {self._encoding.fault}")
+        if not self._encoding.is_sound(self.number, line):
+            raise InvalidBody(f"line {self.number} of the CSV {self._encoding.fault}")
         return line
+
+    def _check_length(self, line: str) -> None:
+        is_first = not self._row_chars
+        self._row_chars += len(line)
+        if len(line) == LINE_CHARS_MAX:
+            self.ended, quotes = _pass_by(self._text, line)
+            if is_first and quotes % 2 == 0:  # so no cell goes on in the next line
+                self.beginning = line
+                raise _RowTooLongError
+        elif self._row_chars <= ARRAY_CHARS_MAX:
+            return
+        raise InvalidBody(
+            f"line {self.number} of the CSV is in a row of several lines that is too long to be"
+            " read at once: is a quote missing?"
+        )
+
+
+class _RowTooLongError(Exception):
+    """A row, all of it on one line, is too long for a record; the reader may go on behind it."""
 
 
 class _Encoding:
@@ -351,6 +413,27 @@ def _is_gbk(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _lines(first: str, text: io.TextIOWrapper) -> Iterator[str]:
+    """The first line and those that follow; what has `LINE_CHARS_MAX` is the beginning of one."""
+    return chain([first], iter(partial(text.readline, LINE_CHARS_MAX), ""))
+
+
+class _Passed(NamedTuple):
+    ended: bool  # by a line end, not by that of the file
+    quotes: int
+
+
+def _pass_by(text: io.TextIOWrapper, beginning: str) -> _Passed:
+    """Read a line to its end, without holding it."""
+    piece, quotes = beginning, 0
+    while piece:
+        quotes += piece.count('"')
+        if piece.endswith(LINE_ENDS):
+            return _Passed(ended=True, quotes=quotes)
+        piece = text.readline(LINE_CHARS_MAX)
+    return _Passed(ended=False, quotes=quotes)
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
@@ -442,8 +525,12 @@ def _is_integer(cell: str) -> bool:
 
 def _sized(number: int, content: bytes, fault: str = "") -> Line:
     if len(content) >= limits.INGEST_BODY_BYTES_MAX:
-        return Line(number, content[:100], f"has over {limits.INGEST_BODY_BYTES_MAX - 1} bytes")
+        return _too_long(number, content)
     return Line(number, content, fault)
+
+
+def _too_long(number: int, beginning: bytes) -> Line:
+    return Line(number, beginning[:100], f"has over {limits.INGEST_BODY_BYTES_MAX - 1} bytes")
 
 
 def batches(lines: Iterable[Line], count_max: int) -> Iterator[list[Line]]:
