@@ -29,6 +29,7 @@ __all__ = [
     "mend_text",
     "spans",
     "survey",
+    "whole_pairs",
 ]
 
 NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -158,8 +159,8 @@ _MENDED_BYTES: Final = 64 * 1024
 def mend_text(data: bytes) -> bytes:
     """JSON as UTF-8 that can be read: what no Unicode text can hold becomes U+FFFD.
 
-    A byte order mark goes, and UTF-16 behind one becomes UTF-8. For senders and answers that cannot
-    be had again; whatever is refused here may come again mended.
+    A byte order mark goes, and UTF-16 behind one and CESU-8 become UTF-8. For senders and answers
+    that cannot be had again; whatever is refused here may come again mended.
     """
     return done(mend_in_steps(data))
 
@@ -169,6 +170,8 @@ def mend_in_steps(data: bytes) -> Steps[bytes]:
     if data.isascii() and b"\\u" not in data:
         return data
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if not wide:
+        data = yield from _pairs_in_steps(data)
     decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
     texts = []
     for start in range(0, len(data), _MENDED_BYTES):
@@ -179,6 +182,30 @@ def mend_in_steps(data: bytes) -> Steps[bytes]:
     if "\\u" in text:
         text = yield from _without_halves(text)
     return text.encode()
+
+
+# The halves of a surrogate pair, three bytes each: CESU-8 (Unicode Technical Report 26).
+_PAIR: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
+
+
+def whole_pairs(data: bytes) -> bytes:
+    """The same in UTF-8, where it is in CESU-8."""
+    return done(_pairs_in_steps(data))
+
+
+def _pairs_in_steps(data: bytes) -> Steps[bytes]:
+    kept, begin = [], 0
+    for count, pair in enumerate(_PAIR.finditer(data), start=1):
+        halves = pair[0].decode("utf-8", "surrogatepass")
+        kept += [data[begin : pair.start()], _joined(halves).encode()]
+        begin = pair.end()
+        if count % _ESCAPES_OF_A_STEP == 0:
+            yield
+    return b"".join([*kept, data[begin:]]) if kept else data
+
+
+def _joined(halves: str) -> str:
+    return halves.encode("utf-16-be", "surrogatepass").decode("utf-16-be")
 
 
 def _without_halves(text: str) -> Steps[str]:

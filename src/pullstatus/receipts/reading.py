@@ -36,7 +36,14 @@ from pullstatus.receipts.reports import Report, Reports, State, Statuses, receip
 from pullstatus.receipts.request import Request, charset_of, recoded
 from pullstatus.receipts.sifting import sift_in_steps
 from pullstatus.receipts.source import Keys, PartKeys, ReplyKeys, Source, StatusKeys
-from pullstatus.receipts.text import NO_SIGN, coding_named, coding_of, decoded
+from pullstatus.receipts.text import (
+    NO_CHARSET,
+    NO_SIGN,
+    coding_named,
+    coding_of,
+    decoded,
+    in_another_charset,
+)
 from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import AT_ONCE_BYTES, Kind
 from pullstatus.steps import Steps
@@ -102,9 +109,10 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
     pairs = yield from _pairs(source, request)
     raw = _whole(request)
     body = request.body.strip()
-    if body and not _is_form(request):
+    plain = recoded(request) if body and not _is_form(request) else b""
+    if plain:
         try:
-            text = yield from mend_in_steps(recoded(request))
+            text = yield from mend_in_steps(plain)
             pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
         except NO_JSON:
             return _join([Unread(raw, "must be a form, or a JSON object")])
@@ -113,6 +121,8 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
             [Unread(raw, "must have fields with names")] if raw.strip(b"&= \t\r\n") else []
         )
     report = _report(source, pairs, raw, None, request)
+    if _is_spoilt(plain, [report]):
+        return _join([_no_charset(request)])
     if body and isinstance(report, Report):
         report = msgspec.structs.replace(report, query=request.query)
     return _join([report])
@@ -220,7 +230,8 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
     Args:
         body: that of the request, in UTF-8, or a field of it.
     """
-    text = yield from mend_in_steps((yield from _unwrapped(body)))
+    plain = yield from _unwrapped(body)
+    text = yield from mend_in_steps(plain)
     text = text.strip()
     if not text:
         return Reports([])
@@ -246,12 +257,25 @@ def _read_json(source: Source, body: bytes, member: str, request: Request) -> St
         kept, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if len(kept) > limits.CALLBACK_PARTS_MAX:
         return Reports([], (Unread(raw, _TOO_MANY),))
-    return (yield from _read_items(source, kept, said, request))
+    reports = yield from _read_items(source, kept, said, request)
+    return _join([_no_charset(request)]) if _is_spoilt(plain, reports.reports) else reports
 
 
 _TOO_MANY: Final = f"must be JSON, of at most {limits.CALLBACK_PARTS_MAX:,} parts"
 _SPREAD_MIB: Final = limits.SPREAD_BYTES_MAX // 2**20
 _TOO_MUCH: Final = f"{_TOO_MANY}, and of at most {_SPREAD_MIB} MiB with what they share in each"
+
+
+def _is_spoilt(body: bytes, reports: Iterable[Report | Unread]) -> bool:
+    """Whether the text of a reply is lost, since nothing names the charset of the body."""
+    if body.isascii():
+        return False
+    replies = (each for each in reports if isinstance(each, Report) and each.kind is Kind.REPLY)
+    return any(NO_SIGN in reply.text for reply in replies) and in_another_charset(body)
+
+
+def _no_charset(request: Request) -> Unread:
+    return Unread(_whole(request), NO_CHARSET, kind=Kind.REPLY)
 
 
 def _cut(text: bytes, member: str) -> list[bytes] | None:
@@ -552,6 +576,8 @@ def _reply(
     if not coding and NO_SIGN in text:
         member = _first(keys.charset) or _first(keys.codings)
         return Unread(raw, "must be in a charset that is known", member, Kind.REPLY, index)
+    if coding == "utf8" and NO_SIGN in text and in_another_charset(data):
+        return Unread(raw, NO_CHARSET, _first(keys.text), Kind.REPLY, index)
     is_cut = part is not None and not part.alone
     return Report(
         Kind.REPLY,

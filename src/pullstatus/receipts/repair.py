@@ -6,7 +6,8 @@ strict reader, which has the last word; and what the strict reader takes is neve
 | what comes | what is read |
 |---|---|
 | a byte order mark; UTF-16 behind one | the same text as UTF-8 |
-| bytes that are no UTF-8; half a surrogate pair | U+FFFD in their place |
+| a surrogate pair in six bytes, as CESU-8 has it | its character |
+| other bytes that are no UTF-8; half a surrogate pair | U+FFFD in their place |
 | a control character in a string, as it is | the same, escaped |
 | blanks around a telephone number, a status, a time | none |
 | a blank or hyphen between two groups of a telephone number's digits | none |
@@ -32,6 +33,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.json import NO_JSON, STRING, integer, mend_in_steps, spans, survey
+from pullstatus.receipts.text import in_another_charset
 from pullstatus.receipts.times import WIRE_SHAPE, moment_s, plausible, read_date, wire_time
 from pullstatus.records import Kind
 from pullstatus.records.numbers import calling_code, ungrouped
@@ -46,11 +48,13 @@ class Repaired(msgspec.Struct, frozen=True):
     body     the same records, for the strict reader
     count    of the records that something was mended in
     undated  places of those that got the time of their arrival
+    foreign  it is a reply that came in another charset than UTF-8, and nothing tells in which
     """
 
     body: bytes
     count: int = 0
     undated: frozenset[int] = frozenset()
+    foreign: bool = False
 
 
 def repair(body: bytes, now_s: int) -> Steps[Repaired]:
@@ -81,6 +85,7 @@ def repair(body: bytes, now_s: int) -> Steps[Repaired]:
         joined if kind is Kind.REPLY else b"[" + joined + b"]",
         len(records) if text != body else sum(record.mended for record in records),
         frozenset(place for place, record in enumerate(records) if record.undated),
+        foreign=kind is Kind.REPLY and in_another_charset(body),
     )
 
 

@@ -25,6 +25,7 @@ from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.brief import known_briefly
 from pullstatus.receipts.repair import Repaired, repair
+from pullstatus.receipts.text import NO_CHARSET, NO_SIGN
 from pullstatus.records import (
     AT_ONCE_BYTES,
     Kind,
@@ -83,7 +84,7 @@ def _read(repaired: Repaired, now_s: int) -> Steps[Receipts]:
     body, undated = repaired.body, repaired.undated
     start = body.lstrip(b" \t\r\n")[:1]
     if start == b"{":
-        return _read_reply(body, now_s if undated else None, mended=repaired.count)
+        return _read_reply(repaired, now_s)
     if start == b"[":
         return (yield from _read_statuses(body, undated, repaired.count))
     raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
@@ -110,16 +111,18 @@ def _read_statuses(body: bytes, undated: frozenset[int], mended: int) -> Steps[R
     return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, mended)
 
 
-def _read_reply(body: bytes, undated_s: int | None, *, mended: int) -> Receipts:
-    reply, extra = decode(body, Kind.REPLY)
+def _read_reply(repaired: Repaired, now_s: int) -> Receipts:
+    reply, extra = decode(repaired.body, Kind.REPLY)
     [entry] = encode_all([reply], [extra])
     assert isinstance(reply, Reply)
-    if undated_s is None:
+    if repaired.foreign and NO_SIGN in reply.text:
+        raise InvalidRecord("text", NO_CHARSET)
+    if not repaired.undated:
         fingerprint = (reply.time, _digest(entry))
     else:
         timeless = encode(msgspec.structs.replace(reply, time=0), extra)
-        fingerprint = (_UNDATED_S, known_briefly(_digest(timeless), undated_s))
-    return Receipts(Kind.REPLY, [entry], [fingerprint], mended)
+        fingerprint = (_UNDATED_S, known_briefly(_digest(timeless), now_s))
+    return Receipts(Kind.REPLY, [entry], [fingerprint], repaired.count)
 
 
 def _fingerprints(

@@ -14,8 +14,13 @@ from collections.abc import Sequence
 from encodings.aliases import aliases
 from typing import Final
 
+from pullstatus.json import whole_pairs
+
 NO_SIGN: Final = "\ufffd"
 """Stands for what means nothing in its coding."""
+
+NO_CHARSET: Final = "must be UTF-8, or in the charset that its Content-Type names"
+"""What is wrong with a text of which `in_another_charset` is true."""
 
 BINARY: Final = "binary"
 
@@ -73,11 +78,44 @@ def decoded(data: bytes, coding: str) -> str:
     if codec == "utf-16" and not data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)):
         codec = "utf-16-be"  # as RFC 2781 has it, 4.3, of what says nothing else
     text = data.decode(codec, "replace")
+    if codec == "utf-8" and NO_SIGN in text:
+        text = whole_pairs(data).decode(errors="replace")
     return _HALF.sub(NO_SIGN, text) if codec == "utf-7" else text  # the only one that can spell it
 
 
 _HALF: Final = re.compile("[\ud800-\udfff]")
 """Of a pair of surrogates, which stands for nothing alone."""
+
+
+def in_another_charset(data: bytes) -> bool:
+    """Whether bytes that were to be UTF-8 are none, but can be GB18030 as a whole.
+
+    Which charset it is they do not tell: those of Big5, EUC-KR and others can be GB18030, too. A
+    text that was cut or damaged is none of these: more of it is UTF-8 than is not, or it has only
+    one place that is not.
+    """
+    if _is(data, "utf-8"):
+        return False
+    first = _MORE_THAN_ASCII.search(data)
+    assert first is not None
+    start, stop = first.start(), first.start() + _LOOKED_AT_BYTES
+    sample = whole_pairs(data[start:stop])
+    text = sample.decode(errors="replace")
+    lost = text.count(NO_SIGN)
+    read = sum(character > "\x7f" for character in text) - lost
+    return lost > max(1, read) and _is(sample, "gb18030", whole=stop >= len(data))
+
+
+def _is(data: bytes, codec: str, *, whole: bool = True) -> bool:
+    try:
+        codecs.getincrementaldecoder(codec)().decode(data, final=whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_MORE_THAN_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_LOOKED_AT_BYTES: Final = 16 * 1024
 
 
 def decoded_together(pieces: Sequence[bytes], coding: str) -> str:

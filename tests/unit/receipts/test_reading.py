@@ -413,6 +413,53 @@ def test_a_charset_that_is_none_of_a_text_counts_for_nothing(charset: str, text:
     assert report.text == text
 
 
+@pytest.mark.parametrize("items", ["request", "body", "body.list", "form.data"])
+@pytest.mark.parametrize("text", ["\u9000\u8ba2", "TD, \u6211\u8981\u9000! " * 50])
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=no"])
+def test_reply_in_a_charset_that_nothing_names_is_kept_as_it_came(
+    items: str, text: str, content_type: str
+) -> None:
+    item = {"from": "8613800000001", "text": text}
+    plain = json.dumps({"list": [item]} if items == "body.list" else item, ensure_ascii=False)
+    body = plain.encode("gb18030")
+    if items == "form.data":
+        body, content_type = b"data=" + quote(body).encode(), FORM
+    found = said(body, items, content_type)
+    assert not found.reports
+    [unread] = found.unread
+    assert (unread.raw, unread.kind, unread.index) == (body, Kind.REPLY, None)
+    assert "Content-Type" in unread.reason
+    if items != "form.data":
+        [report] = said(body, items, "application/json; charset=gbk").reports
+        assert report.text == text
+
+
+@pytest.mark.parametrize("content_type", [FORM, f"{FORM}; charset=gbk"])
+@pytest.mark.parametrize("spell", [quote, bytes], ids=["encoded", "raw"])
+def test_form_in_a_charset_that_nothing_names_is_kept_as_it_came(
+    content_type: str, spell: Callable[[bytes], object]
+) -> None:
+    spelt = spell("\u9000\u8ba2".encode("gbk"))
+    value = spelt if isinstance(spelt, bytes) else str(spelt).encode()
+    body = b"from=8613800000001&text=" + value
+    found = said(body, "request", content_type)
+    if "charset" in content_type:
+        assert [report.text for report in found.reports] == ["\u9000\u8ba2"]
+        return
+    assert not found.reports
+    [unread] = found.unread
+    assert (unread.raw, unread.member) == (body, "text")
+
+
+@pytest.mark.parametrize("data", [b"cut \xe4\xbd", "\u6536\u5230".encode() + b"\xe4\xbd", b"\xff"])
+def test_text_that_was_cut_is_read_with_a_sign_for_what_is_lost(data: bytes) -> None:
+    json_body = b'{"from":"8613800000001","text":"' + data + b'"}'
+    form = b"from=8613800000001&text=" + quote(data).encode()
+    for body, content_type in ((json_body, "application/json"), (form, FORM)):
+        [report] = said(body, "request", content_type).reports
+        assert report.text == data.decode(errors="replace")
+
+
 @pytest.mark.parametrize("charset", ["", "X-SMS", "rot13", "idna", "UTF-99"])
 @pytest.mark.parametrize("data", [b"\x00\xff\xd8\xe0", b"\x80", b"caf\xe9"])
 def test_bytes_of_a_charset_that_nobody_knows_are_kept_as_they_came(

@@ -228,6 +228,10 @@ def test_mended_record_is_the_same_as_the_one_that_was_meant() -> None:
         (rb"\\\ud83d\\", "\\\ufffd\\"),
         (b"cut \xe4\xbd", "cut \ufffd"),
         (b"\xff", "\ufffd"),
+        (b"see you \xed\xa0\xbd\xed\xb8\x80", "see you \U0001f600"),
+        (b"\xed\xa0\xbd\xed\xb8\x80" * 2 + b"\xe6\x94\xb6\xe5", "\U0001f600" * 2 + "\u6536\ufffd"),
+        (b"\xed\xa0\xbd you", "\ufffd\ufffd\ufffd you"),
+        ("\u6536\u5230".encode() + b"\xe4\xbd", "\u6536\u5230\ufffd"),
         (b"a\nb\tc\x00", "a\nb\tc\x00"),
         ("\ufeff".encode(), "\ufeff"),
     ],
@@ -236,6 +240,30 @@ def test_text_that_no_unicode_can_hold_is_replaced(sent: bytes, read: str) -> No
     body = compact(REPLY).replace(b'"TD"', b'"' + sent + b'"')
     [entry] = done(read_in_steps(body, NOW_S)).entries
     assert json.loads(entry) == REPLY | {"text": read}
+
+
+@pytest.mark.parametrize("charset", ["gb18030", "big5", "euc-kr"])
+@pytest.mark.parametrize("text", ["\u9000\u8a02", "TD, \u6211\u8981\u9000! " * 50])
+def test_reply_in_a_charset_that_nothing_names_is_not_read(charset: str, text: str) -> None:
+    """Its text would be lost, and what it was in is not told by its bytes."""
+    if charset == "gb18030":
+        text = text.replace("\u8a02", "\u8ba2")
+    body = json.dumps(REPLY | {"text": text}, ensure_ascii=False).encode(charset)
+    with pytest.raises(InvalidRecord, match="text must be UTF-8, or in the charset"):
+        done(read_in_steps(body, NOW_S))
+    named = json.dumps(REPLY | {"sign": text}, ensure_ascii=False).encode(charset)
+    [entry] = done(read_in_steps(named, NOW_S)).entries
+    assert json.loads(entry)["text"] == REPLY["text"], "what the person wrote is whole"
+
+
+def test_delivery_status_in_another_charset_is_read_without_its_words() -> None:
+    """What became of the SMS is whole, and a sender of these would have all of them put aside."""
+    status = STATUS | {"description": "\u7528\u6237\u5173\u673a"}
+    body = json.dumps([status], ensure_ascii=False).encode("gb18030")
+    [entry] = done(read_in_steps(body, NOW_S)).entries
+    read = json.loads(entry)
+    assert "\ufffd" in read.pop("description")
+    assert read == {name: value for name, value in STATUS.items() if name != "description"}
 
 
 @pytest.mark.parametrize("place", ["value", "name", "unknown"])

@@ -27,6 +27,7 @@ from pullstatus.receipts.text import CODINGS, coding_named, coding_of, decoded, 
         (b"caf\xe9", "latin1", "café"),
         (b"+2D3eAA- +2AA-", "utf-7", "😀 \ufffd"),
         (b"caf\xe9", "utf8", "caf\ufffd"),
+        (b"\xed\xa0\xbd\xed\xb8\x80\xff", "utf8", "\U0001f600\ufffd"),
         (b"\x00\xff", "binary", "00ff"),
     ],
 )
