@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -57,6 +59,28 @@ def test_parked_items_are_listed_shown_and_dropped(shared: Program, app: App, se
     assert shared.cli("parked", "drop", number, "--all")["left"] == 0
     assert shared.cli("parked", "list", "--sdkappid", number) == []
     assert shared.pull(app).data == [status(1)]
+
+
+def test_reply_in_a_charset_that_nothing_names_is_read_by_the_one_that_is_said(
+    shared: Program, app: App, secret: str
+) -> None:
+    number = str(app.sdkappid)
+    text = "\u9000\u8ba2\uff0c\u8c22\u8c22"
+    body = json.dumps(reply(1, text=text), ensure_ascii=False).encode("gb18030")
+    assert shared.http.post(f"/callbacks/{secret}", content=body).content == OK
+    [parked] = shared.cli("parked", "list", "--sdkappid", number)
+    assert (parked["kind"], parked["member"]) == ("replies", "text")
+    assert shared.pull(app, REPLY).data == []
+    retry = ("parked", "retry", number, "--all")
+    assert shared.cli(*retry)["left"] == 1
+    assert shared.cli(*retry, "--charset", "iso-2022-kr")["left"] == 1
+    assert shared.cli(*retry, "--charset", "gb18030")["records"] == 1
+    assert shared.pull(app, REPLY).data == [reply(1, text=text)]
+    [act] = shared.cli("acts", "list", "--sdkappid", number, "--limit", "1")
+    assert act["detail"]["charset"] == "gb18030"
+    for name in ("utf-8", "no-such", "gb18030; x"):
+        refused = CliRunner().invoke(main, [*retry, "--charset", name, "--store", shared.store])
+        assert refused.exit_code == 2
 
 
 def test_parked_items_are_routed_to_another_application(

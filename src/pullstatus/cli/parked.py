@@ -17,6 +17,8 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking, unparking
 from pullstatus.mailbox.parking import Parked
 from pullstatus.mailbox.unparking import Unparked
+from pullstatus.receipts.request import charset_of
+from pullstatus.receipts.text import coding_named
 from pullstatus.records import Kind
 from pullstatus.store import Store
 
@@ -26,6 +28,13 @@ sdkappid_argument = click.argument("sdkappid", type=SDKAPPID)
 items_argument = click.argument("items", type=ORDINAL, nargs=-1, metavar="[ITEM]...")
 all_option = click.option("--all", "all_items", is_flag=True, help="All items.")
 reason_option = click.option("--reason", default="", help="Why; kept on record.")
+
+
+def _known_charset(_context: click.Context, _option: click.Parameter, charset: str) -> str:
+    named = charset_of(f"application/json; charset={charset}")
+    if charset and not (named and named == coding_named(charset)):
+        raise click.BadParameter("is UTF-8, or no charset that is known")
+    return charset
 
 
 @click.group("parked", cls=Group)
@@ -110,11 +119,22 @@ def show_parked(
 @sdkappid_argument
 @items_argument
 @all_option
+@click.option(
+    "--charset",
+    default="",
+    callback=_known_charset,
+    help="In which bodies are that are no UTF-8 and name none, such as gb18030.",
+)
 @reason_option
 @store_option
 @plainly
 def retry_parked(
-    sdkappid: int, items: tuple[int, ...], all_items: bool, reason: str, store_url: str
+    sdkappid: int,
+    items: tuple[int, ...],
+    all_items: bool,
+    charset: str,
+    reason: str,
+    store_url: str,
 ) -> None:
     """Read parked items again, as this version reads them; what it can read becomes records.
 
@@ -122,7 +142,8 @@ def retry_parked(
     Parts of messages are joined, and wait an hour for what is missing: "pending" says how many.
     Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
     """
-    told = _settle(unparking.retry, sdkappid, items, all_items, reason, store_url)
+    retry = partial(unparking.retry, charset=charset)
+    told = _settle(retry, sdkappid, items, all_items, reason, store_url)
     print_json({**_what(told), "pending": told.pending})
 
 

@@ -22,13 +22,14 @@ from pullstatus.mailbox.room import HandedOver
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read, read_again, read_records
 from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
-from pullstatus.receipts.request import Request
+from pullstatus.receipts.request import Request, charset_of
 from pullstatus.receipts.source import Source, builtin
+from pullstatus.receipts.text import NO_SIGN, decoded
 from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Append, Outcome, Store
 
-__all__ = ["Fate", "give_away", "give_back", "reread", "sources_of"]
+__all__ = ["Fate", "give_away", "give_back", "in_charset", "reread", "sources_of"]
 
 
 class Fate(msgspec.Struct, frozen=True):
@@ -125,6 +126,22 @@ async def give_back(
         if fate is not None:
             fates[each.seq] = fate
     return fates
+
+
+def in_charset(parked: Parked, charset: str) -> Parked:
+    """The same, with a content type that names this charset, if all of the body can be in it.
+
+    Args:
+        charset: "": whatever its content type says.
+    """
+    item = parked.item
+    if item is None or item.index is not None or not charset:  # a part, which is in UTF-8
+        return parked
+    form, _, _ = item.content_type.partition(";")
+    named = f"{form or 'application/json'}; charset={charset}"
+    if NO_SIGN in decoded(item.raw, charset_of(named)):
+        return parked
+    return msgspec.structs.replace(parked, item=msgspec.structs.replace(item, content_type=named))
 
 
 async def sources_of(store: Store) -> Mapping[str, Source]:

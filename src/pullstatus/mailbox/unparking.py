@@ -37,7 +37,7 @@ from pullstatus.mailbox.parking import (
     parked,
     parked_mailbox,
 )
-from pullstatus.mailbox.rereading import Fate, give_away, give_back, reread
+from pullstatus.mailbox.rereading import Fate, give_away, give_back, in_charset, reread
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.records.hours import DAY_MS
@@ -68,7 +68,12 @@ class Unparked(msgspec.Struct, frozen=True):
 
 
 async def retry(
-    store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
+    store: Store,
+    sdkappid: int,
+    *,
+    by: Operator,
+    numbers: Sequence[int] | None = None,
+    charset: str = "",
 ) -> Unparked:
     """Read parked items again by the rules of now; what can be read becomes records.
 
@@ -78,21 +83,25 @@ async def retry(
 
     Args:
         numbers: of which items; None: of all.
+        charset: of bodies, as if their content types named it, where each byte means something in
+            it; "": as they do.
 
     Raises:
         UnknownApplication: there is none of that number.
         InvalidSetting: one of the items is not parked.
         SettingChanged: the application, or what is parked, changed again and again meanwhile.
     """
-    act = _act(by, "parked retry", sdkappid, numbers)
+    act = _act(by, "parked retry", sdkappid, numbers, **({"charset": charset} if charset else {}))
     named = _named(sdkappid, numbers)
     if sdkappid != NOBODY:
-        told, _ = await _settle(store, sdkappid, sdkappid, act, named, by, reread)
+        told, _ = await _settle(store, sdkappid, sdkappid, act, named, by, reread, charset=charset)
         return told
-    told, parts = await _settle(store, NOBODY, NOBODY, act, named, by, give_back)
+    told, parts = await _settle(store, NOBODY, NOBODY, act, named, by, give_back, charset=charset)
     while parts:  # of an item that is several applications' each step takes one's
         rest = _still(parts)
-        more, parts = await _settle(store, NOBODY, NOBODY, act, rest, by, give_back)
+        more, parts = await _settle(
+            store, NOBODY, NOBODY, act, rest, by, give_back, charset=charset
+        )
         told = Unparked(
             told.items + more.items,
             told.records + more.records,
@@ -173,7 +182,7 @@ async def route(
 
 
 def _act(
-    by: Operator, action: str, sdkappid: int, numbers: Sequence[int] | None, **detail: int
+    by: Operator, action: str, sdkappid: int, numbers: Sequence[int] | None, **detail: int | str
 ) -> Act:
     items = "all" if numbers is None else sorted(numbers)
     return by.act(action, sdkappid=sdkappid, items=items, **detail)
@@ -215,6 +224,7 @@ async def _settle(
     by: Operator,
     decide: _Decide,
     owner_of: Callable[[Store, int], Awaitable[LiveApplication]] = live_application,
+    charset: str = "",
 ) -> tuple[Unparked, list[int]]:
     """Have `decide` say what becomes of items, and do it.
 
@@ -225,6 +235,7 @@ async def _settle(
         to: the application that gets what comes of them.
         choose: says which of those that wait at the beginning.
         owner_of: whose they are.
+        charset: as `retry` has it.
 
     Returns:
         that, and the numbers of items of which a part has left, and the rest waits.
@@ -243,7 +254,9 @@ async def _settle(
         damaged = Fate(Outcome.QUARANTINED)
         decided = {
             **{each.seq: damaged for each in meant if each.item is None},
-            **await decide(store, target, [each for each in meant if each.item], by),
+            **await decide(
+                store, target, [in_charset(each, charset) for each in meant if each.item], by
+            ),
         }
         fates = {
             each.seq: fate
