@@ -22,7 +22,7 @@ from pullstatus.cli.periods import MomentToCome
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
-from pullstatus.errors import PullstatusError
+from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import Store
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -214,7 +214,11 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str, masters: Masters) 
     statistics_rate, waiting_days, wait and window, as in `app set`; in CSV, several networks of
     allow have blanks between them. Their appkeys are shown this once.
     """
-    wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
+    try:
+        content = file.read(limits.IMPORT_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidSetting(f"{file.name} cannot be read: {error.strerror}") from error
+    wanted = read_applications(content, wall_ms())
 
     async def make(store: Store) -> None:
         taken = await apps.existing(store, [made.sdkappid for _, made in wanted])

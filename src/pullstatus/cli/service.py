@@ -84,10 +84,14 @@ def read_file(file: Path, flag: str) -> str:
     """The secret that a file holds, - being standard input, without the line end.
 
     Raises:
+        click.ClickException: it cannot be read.
         click.UsageError: it is no text, or longer than any secret.
     """
-    with click.open_file(str(file), "rb") as opened:
-        content = bytes(opened.read(SECRET_BYTES_MAX + 1))
+    try:
+        with click.open_file(str(file), "rb") as opened:
+            content = bytes(opened.read(SECRET_BYTES_MAX + 1))
+    except OSError as error:
+        raise click.ClickException(f"{flag}: {file} cannot be read: {error.strerror}") from error
     if len(content) > SECRET_BYTES_MAX:
         raise click.UsageError(f"{flag}: {file} holds more than a secret")
     try:

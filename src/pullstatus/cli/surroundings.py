@@ -13,6 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -121,7 +122,19 @@ def _refusal(error: BaseException) -> OSError | None:
             "no more threads: raise the limit on processes (ulimit -u), or that on memory"
             " (ulimit -v)",
         )
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+        return OSError(
+            errno.ENOENT, "the folder that this was started in is gone: go to one that is there"
+        )
     return error if isinstance(error, OSError) else None
+
+
+def _is_nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _said(error: OSError) -> str:

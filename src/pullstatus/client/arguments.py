@@ -27,15 +27,17 @@ def check_base_url(base_url: object) -> str:
     Raises:
         InvalidArgument: it is no http or https address.
     """
-    wrong = InvalidArgument("base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080")
+    wrong = "base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080"
     if not isinstance(base_url, str):
-        raise wrong
+        raise InvalidArgument(wrong)
     try:
         parts = split_address(base_url)
     except ValueError as error:
-        raise wrong from error
-    if parts.scheme not in ("http", "https") or not {"?", "#"}.isdisjoint(base_url):
-        raise wrong  # an empty query counts, too: our paths would come to stand in it
+        raise InvalidArgument(f"{wrong}; this one has {error}") from error
+    if parts.scheme not in ("http", "https"):
+        raise InvalidArgument(wrong)
+    if not {"?", "#"}.isdisjoint(base_url):  # an empty query counts: our paths would be in it
+        raise InvalidArgument(f"{wrong}; this one has a query, or a fragment")
     if "@" in parts.netloc:
         raise InvalidArgument(
             "base_url has a user or password in it, which would come to stand in logs and state"
@@ -49,12 +51,22 @@ def split_address(address: str) -> SplitResult:
 
     Raises:
         ValueError: a bracket is not closed, a port is none, a blank is in it: what `urlsplit`
-            refuses, and what it would let pass or drop.
+            refuses, and what it would let pass or drop. It says what the address has, and nothing
+            of a password in it.
     """
-    parts = urlsplit(address)
-    if not all(c.isprintable() and not c.isspace() for c in address) or not parts.hostname:
-        raise ValueError("no host, or characters that no address has")
-    _ = parts.port
+    odd = next((c for c in address if c.isspace() or not c.isprintable()), None)
+    if odd is not None:
+        raise ValueError(f"a character that no address has, U+{ord(odd):04X}")
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise ValueError("a host that is none") from None
+    if not parts.hostname:
+        raise ValueError("no host")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("a port that is no number up to 65535") from None
     return parts
 
 

@@ -5,9 +5,11 @@ SQLite makes an index beside the file of a store that nobody has open, even to r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +118,40 @@ class OfIndex(apsw.IOError):
 
 class OfReading(apsw.IOError):
     extendedresult = apsw.SQLITE_IOERR_READ
+
+
+class OfWriting(apsw.IOError):
+    extendedresult = apsw.SQLITE_IOERR_WRITE
+
+
+def test_a_file_that_may_not_grow_is_no_riddle() -> None:
+    """SQLite knows no reason, and of a copy it says "not an error"."""
+    assert said_of(Path("/a/b.db"), OfWriting("not an error")).startswith(
+        "disk I/O error: the disk refused to write, as it does where no file may be as large"
+    )
+
+
+@pytest.mark.anew
+async def test_a_copy_that_is_too_large_for_its_disk_says_so(tmp_path: Path) -> None:
+    """A limit of the process here; FAT32 has one of 4 GiB."""
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from pullstatus.errors import StoreRefused\n"
+        "from pullstatus.store.sqlite.copies import backup\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    backup(Path(sys.argv[1]), Path(sys.argv[2]), lambda done, total: None)\n"
+        "except StoreRefused as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    source, target = tmp_path / "a.db", tmp_path / "b.db"
+    await made(source)
+    command = [sys.executable, "-c", code, str(source), str(target)]
+    done = await asyncio.to_thread(subprocess.run, command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "the disk refused to write" in done.stderr
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(

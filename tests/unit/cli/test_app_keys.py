@@ -47,6 +47,7 @@ def test_a_key_comes_from_standard_input_or_a_file(tmp_path: Path, end: str) -> 
         (["--appkey-file", "-"], f" {KEY}", 1, "an appkey is 32 hexadecimal digits"),
         (["--appkey-file", "-"], KEY * 1000, 2, "holds more than a secret"),
         (["--appkey-file", "/nowhere"], "", 2, "does not exist"),
+        (["--appkey-file", "/proc/self/mem"], "", 1, "/proc/self/mem cannot be read: Input/output"),
     ],
 )
 def test_what_is_no_key_is_refused(
@@ -56,6 +57,12 @@ def test_what_is_no_key_is_refused(
     assert (done.exit_code, done.stdout) == (status, "")
     assert told in done.stderr
     assert KEY not in done.stderr
+
+
+def test_file_of_applications_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "app", "import", "/proc/self/mem")
+    assert done.exit_code == 1
+    assert "/proc/self/mem cannot be read: Input/output error" in done.stderr
 
 
 class FailsBehind:

@@ -338,6 +338,12 @@ def test_last_line_of_a_finished_file_counts(name: str, content: bytes) -> None:
     assert len(list(packed)) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that gives EIO")
+def test_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(InvalidSetting, match="/proc/self/mem cannot be read: Input/output error"):
+        Source(Path("/proc/self/mem"), None, Kind.REPLY, whole=False)
+
+
 def test_file_cut_or_written_anew_while_it_is_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "in.ndjson"
     path.write_text(TEXT * 10)

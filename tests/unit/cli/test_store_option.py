@@ -110,6 +110,16 @@ def test_the_list_of_commands_is_not_empty() -> None:
     assert len(USING) > len(MAKERS) + 10
 
 
+@pytest.mark.parametrize("names", [("app", "list"), ("audit",)], ids=" ".join)
+def test_a_store_that_cannot_be_looked_at_is_not_called_missing(
+    folder: Path, names: tuple[str, ...]
+) -> None:
+    (folder / "loop").symlink_to("loop")
+    result = run(*arguments(names), "--store", "sqlite:///loop/a.db")
+    assert result.exit_code == 1
+    assert "loop/a.db cannot be looked at: " in result.stderr
+
+
 @pytest.mark.parametrize("names", [names for names in USING if names not in MAKERS], ids=" ".join)
 @pytest.mark.parametrize("there", ["nothing", "empty file"])
 def test_a_store_that_is_not_there_is_not_made(

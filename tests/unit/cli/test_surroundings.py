@@ -48,6 +48,27 @@ def test_refusal_of_the_machine_is_one_line(
     assert printed.count("\n") == bool(said)
 
 
+@pytest.mark.anew
+def test_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from pullstatus.cli.surroundings import orderly_end\n"
+        "Path.cwd().rmdir()\n"
+        "with orderly_end():\n"
+        "    Path('a').absolute()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        FAILED,
+        "Error: the folder that this was started in is gone: go to one that is there\n",
+    )
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("a bug"), ExceptionGroup("one", [FILES, RuntimeError("a bug")])]
 )

@@ -131,6 +131,24 @@ def test_base_url_that_is_none_is_refused(client: Hands, base_url: str) -> None:
         client.over(base_url=base_url)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "told"),
+    [
+        ("http://a:99999", "a port that is no number up to 65535"),
+        ("http://a:port", "a port that is no number up to 65535"),
+        ("http://a\r", r"U\+000D"),
+        ("\ufeffhttp://a", r"U\+FEFF"),
+        ("http://", "no host"),
+        ("http://me:secret@\u2100.com", "a host that is none"),
+        ("http://a?", "a query"),
+    ],
+)
+def test_what_is_wrong_with_a_base_url_is_said(client: Hands, base_url: str, told: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"base_url must be like .*{told}") as caught:
+        client.over(base_url=base_url)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("sdkappid", [0, -1, 2**31])
 def test_sdkappid_that_is_none_is_refused(sdkappid: int) -> None:
     for kind in (pullstatus.Client, pullstatus.AsyncClient):

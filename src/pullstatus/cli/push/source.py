@@ -105,7 +105,11 @@ class Source:
         found = os.fstat(self.file.fileno())
         self.is_pipe = not stat.S_ISREG(found.st_mode)
         self.inode = found.st_ino
-        self._head = b"" if self.is_pipe else self._read_head(HEAD_BYTES)
+        try:
+            self._head = b"" if self.is_pipe else self._read_head(HEAD_BYTES)
+        except OSError as error:
+            self.file.close()
+            raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
 
     def records(self) -> Records:
         """Its records; those of a file from its start, each time, and the last ones are closed."""

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import apsw
 
@@ -158,10 +158,16 @@ def check_there(path: Path) -> None:
     """Refuse to look for a store where there is none.
 
     Raises:
-        StoreRefused: saying how another one is named.
+        StoreRefused: saying how another one is named, or why nobody can tell.
     """
     _check_no_folder(path)
-    if holds_nothing(path):
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        size = 0
+    except OSError as error:
+        raise StoreRefused(f"{path} cannot be looked at: {error.strerror}") from error
+    if not size:
         raise StoreRefused(
             f"there is no store at {path}; name the one that is meant with --store,"
             " PULLSTATUS_STORE or store in the configuration file"
@@ -189,6 +195,17 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE
 
 
+_WRITE_REFUSED: Final = (
+    "disk I/O error: the disk refused to write, as it does where no file may be as large (a limit,"
+    " ulimit -f; FAT32 from 4 GiB on)"
+)
+
+
+def _is_refused_write(error: Exception) -> bool:
+    """SQLite does not say why; of a copy it says "not an error"."""
+    return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_WRITE
+
+
 def said_of(path: Path, error: Exception) -> str:
     """What an error of SQLite says of the file at `path`, of its disk and of a journal beside it.
 
@@ -197,11 +214,12 @@ def said_of(path: Path, error: Exception) -> str:
     """
     if is_full(error):
         return f"no space is left in {path.parent}; free some"
+    said = _WRITE_REFUSED if _is_refused_write(error) else str(error)
     journal = path.with_name(f"{path.name}-journal")
     if holds_nothing(journal):
-        return str(error)
+        return said
     return (
-        f"{error}; {journal} is beside it, by which SQLite would change it back: if that is another"
+        f"{said}; {journal} is beside it, by which SQLite would change it back: if that is another"
         " file's, move it elsewhere; if a program was cut off while it wrote to this file, keep"
         f" copies of both and run `sqlite3 {path} .schema`, which takes the journal up"
     )
