@@ -9,7 +9,7 @@
     records
     json
     errors  limits  durations  turns  steps  clock  files  modes  mounts  child
-    shared_memory  addresses  terminal  version
+    shared_memory  addresses  terminal  toml  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -46,6 +46,7 @@ ROWS = (
         "shared_memory",
         "addresses",
         "terminal",
+        "toml",
         "version",
     ),
 )

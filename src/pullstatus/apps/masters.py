@@ -6,6 +6,7 @@ those that begin with # say nothing. Whatever goes wrong is told without the tex
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -339,6 +340,7 @@ def parse(text: bytes, place: str) -> tuple[MasterKey, ...]:
     if len(text) > limits.MASTER_KEYS_BYTES_MAX:
         raise StoreRefused(f"{place}: over {limits.MASTER_KEYS_BYTES_MAX} bytes are no master keys")
     masters = []
+    text = text.removeprefix(codecs.BOM_UTF8)  # which editors of Windows put in front
     for number, line in enumerate(map(bytes.strip, text.splitlines()), start=1):
         if line and not line.startswith(b"#"):
             if _LINE.fullmatch(line) is None:

@@ -11,14 +11,13 @@ commands take the store and its master key from it, and nothing else.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import click
 
-from pullstatus import limits
+from pullstatus import limits, toml
 from pullstatus.errors import InvalidSetting
 from pullstatus.files import read_whole
 from pullstatus.modes import trouble_of
@@ -133,12 +132,12 @@ def _settings(path: Path) -> dict[str, object]:
     try:
         # Editors of Windows put a mark in front.
         text = read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode("utf-8-sig")
-        settings = tomllib.loads(text)
+        settings = toml.members(text)
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidSetting(f"{path} is no TOML: save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
+    except ValueError as error:
         raise InvalidSetting(f"{path} is no TOML: {error}") from error
     for name, value in settings.items():
         if isinstance(value, str) and "\0" in value:

@@ -95,7 +95,8 @@ def read_file(file: Path, flag: str) -> str:
     if len(content) > SECRET_BYTES_MAX:
         raise click.UsageError(f"{flag}: {file} holds more than a secret")
     try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
+        # Editors of Windows put a mark in front.
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise click.UsageError(f"{flag}: {file} is no text") from None
 

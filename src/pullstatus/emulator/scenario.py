@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pullstatus import limits
+from pullstatus import limits, toml
 from pullstatus.client.route import check_address
 from pullstatus.emulator.carriers import (
     DELIVERED,
@@ -360,8 +359,8 @@ def parse_scenario(text: str, name: str = "scenario") -> Scenario:
         InvalidSetting: as for `read_scenario`; `name` begins the text.
     """
     try:
-        members = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
+        members = toml.members(text)
+    except ValueError as error:
         raise InvalidSetting(f"{name} is no TOML: {error}") from error
     return convert(members, Scenario, name)
 

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from pullstatus import limits
+from pullstatus import limits, toml
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.reports import State
 from pullstatus.receipts.signatures import SCHEMES
@@ -224,15 +223,13 @@ def read_source(text: str, *, new: bool = True) -> Source:
     if len(text.encode()) > limits.SOURCE_BYTES_MAX:
         raise InvalidSetting(f"a source must have at most {limits.SOURCE_BYTES_MAX} bytes")
     try:
-        source = msgspec.convert(tomllib.loads(text), Source)
-    except tomllib.TOMLDecodeError as error:
+        members = toml.members(text)
+    except ValueError as error:
         raise InvalidSetting(f"the source is not TOML: {error}") from None
-    except RecursionError:
-        raise InvalidSetting("the source is nested too deep") from None
+    try:
+        source = msgspec.convert(members, Source)
     except msgspec.ValidationError as error:
         raise InvalidSetting(f"the source does not fit: {error}{_instead(str(error))}") from None
-    except ValueError as error:  # a number that is too long to be one
-        raise InvalidSetting(f"the source is not TOML: {error}") from None
     _check(source)
     if new:
         _check_new(source)

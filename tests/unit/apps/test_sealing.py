@@ -154,6 +154,7 @@ def own_file(folder: Path) -> OwnFile:
 def test_source_is_lines_and_remarks() -> None:
     text = f"# mine\n\n{OLD.secret.hex().upper()}\r\n  {NEW.secret.hex()}  \n{OLD.secret.hex()}\n"
     assert parse(text.encode(), "here") == (OLD, NEW)
+    assert parse(text.encode("utf-8-sig"), "here") == (OLD, NEW), "as Windows writes it"
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ def run(folder: Path, *arguments: str, given: str | None = None) -> Result:
     return CliRunner().invoke(main, [*arguments, "--store", store], input=given)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_a_key_comes_from_standard_input_or_a_file(tmp_path: Path, end: str) -> None:
+def test_a_key_comes_from_standard_input_or_a_file(tmp_path: Path, end: str, encoding: str) -> None:
     file = tmp_path / "key"
-    file.write_text(OTHER_KEY + end, newline="")
+    file.write_text(OTHER_KEY + end, newline="", encoding=encoding)
     made = run(tmp_path, "app", "create", "7", "--appkey-file", "-", given=KEY + end)
     assert (made.exit_code, json.loads(made.stdout)["appkey"]) == (0, KEY)
     rotated = run(tmp_path, "app", "rotate-key", "7", "--appkey-file", str(file))

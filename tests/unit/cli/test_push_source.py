@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
 import json
 import os
 import tracemalloc
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,7 +97,9 @@ def test_csv_of_any_make_is_read(delimiter: str, ends: str, encoding: str) -> No
         (json.dumps(BOTH, ensure_ascii=False).encode("gbk"), "in.json", "iconv"),
         (f"{HEAD}\n{ROW}\n".encode("gbk"), "in.csv", "iconv"),
         (TEXT.encode("utf-16-le"), "in.ndjson", "UTF-16 without a byte order mark"),
-        (TEXT.encode("utf-16") + b"\x00", "in.ndjson", "not UTF-16 to its end"),
+        (TEXT.encode("utf-32"), "in.ndjson", "this is UTF-32"),
+        (b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"), "in.ndjson", "this is UTF-32"),
+        (gzip.compress(TEXT.encode("utf-32"), mtime=0), "in.ndjson", "this is UTF-32"),
         (f"{HEAD}\n{ROW}\n".encode() + b"\xff\xff\n", "in.csv", "line 3 of the CSV is not UTF-8"),
         (gzip.compress(TEXT.encode(), mtime=0)[:-3], "in.ndjson.gz", "gzip is damaged"),
         (gzip.compress(TEXT.encode(), mtime=0)[:7], "in.ndjson.gz", "gzip is damaged"),
@@ -295,6 +298,10 @@ def test_form_that_nothing_tells_is_asked_for(name: str) -> None:
         ("in.csv", f'{HEAD}\n{ROW}\n86,1,"two\nli'.encode(), 1, 3),
         ("in.csv", f'{HEAD}\n{ROW}\n86,1,"two\n'.encode(), 1, 3),
         ("in.csv", f'{HEAD}\n86,1,"收'.encode()[:-1], 0, 2),
+        ("in.ndjson", TEXT.encode("utf-16") + b"\x00", 2, 3),
+        ("in.ndjson", f"{TEXT}{{".encode("utf-16")[:-1], 2, 3),
+        ("in.ndjson", f"{TEXT}\U0001f600".encode("utf-16")[:-1], 2, 3),
+        ("in.csv", f"{HEAD}\n{ROW}\n{ROW}".encode("utf-16")[:-1], 1, 3),
         ("in.csv", HEAD.encode(), 0, 1),
         ("in.csv", HEAD[:10].encode(), 0, 1),
     ],
@@ -311,11 +318,16 @@ def test_file_cut_anywhere_gives_whole_records_only() -> None:
     for name, content in (
         ("in.ndjson", '{"text":"收到"}\n{"text":"b"}\r\n{"text":"c"}\r{"text":"d"}'.encode()),
         ("in.csv", "\r\n".join(rows).encode()),
+        (
+            "in.ndjson",
+            '{"text":"收到"}\n{"text":"b"}\r\n{"text":"c"}\r{"text":"d"}'.encode("utf-16"),
+        ),
+        ("in.csv", "\r\n".join(rows).encode("utf-16")),
     ):
         whole = [line.json for line in open_records(content, name)]
         assert len(whole) == (4 if name == "in.ndjson" else 3)
         for cut in range(len(content)):
-            if not cut and name == "in.csv":
+            if content[:cut] in (b"", codecs.BOM_UTF16) and name == "in.csv":
                 continue
             lines = [line.json for line in open_records(content[:cut], name)]
             assert lines == whole[: len(lines)], cut
@@ -342,6 +354,54 @@ def test_last_line_of_a_finished_file_counts(name: str, content: bytes) -> None:
 def test_file_that_cannot_be_read_is_named() -> None:
     with pytest.raises(InvalidSetting, match="/proc/self/mem cannot be read: Input/output error"):
         Source(Path("/proc/self/mem"), None, Kind.REPLY, whole=False)
+
+
+def test_half_a_character_at_the_end_of_a_finished_file_is_refused_alone() -> None:
+    lines = list(open_records(f"{TEXT}{{}}".encode("utf-16")[:-1], finished=True))
+    assert [line.fault for line in lines] == ["", "", "is not UTF-16"]
+
+
+class Trickle(io.RawIOBase):
+    """A pipe whose writer writes a byte at a time."""
+
+    def __init__(self, content: bytes) -> None:
+        self._bytes = iter(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        piece = bytes(islice(self._bytes, 1))
+        memoryview(buffer)[: len(piece)] = piece
+        return len(piece)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-16"),
+        gzip.compress(TEXT.encode(), mtime=0),
+        gzip.compress(TEXT.encode("utf-16"), mtime=0),
+    ],
+)
+def test_pipe_is_told_by_its_first_bytes_however_they_come(content: bytes) -> None:
+    lines = list(Records(io.BufferedReader(Trickle(content)), "-", None, Kind.REPLY, finished=True))
+    assert [json.loads(line.json) for line in lines] == BOTH
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"{}", b"\xff\xfe"])
+def test_pipe_of_hardly_any_bytes_is_read(content: bytes) -> None:
+    lines = list(Records(io.BufferedReader(Trickle(content)), "-", None, Kind.REPLY, finished=True))
+    assert [line.json for line in lines] == ([b"{}"] if content == b"{}" else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"PK\x03\x04", "Excel"), ("{}".encode("utf-32"), "UTF-32")]
+)
+def test_pipe_of_what_cannot_be_read_is_named(content: bytes, told: str) -> None:
+    with pytest.raises(InvalidBody, match=told):
+        Records(io.BufferedReader(Trickle(content)), "-", None, Kind.REPLY, finished=True)
 
 
 def test_file_cut_or_written_anew_while_it_is_read_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ JSON object, which shows by itself that it is whole. An unfinished line is not r
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -29,6 +30,9 @@ from pullstatus import limits
 from pullstatus.consumer.forms import COLUMNS, EXTRA, INTEGER_END, one_line
 from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import MEMBERS, Kind
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 OMITTED: Final = frozenset(
     member.name for kind in Kind for member in MEMBERS[kind] if member.omitted
@@ -42,8 +46,11 @@ LINE_CHARS_MAX: Final = limits.INGEST_BODY_BYTES_MAX + len("\r\n")
 
 LINE_ENDS: Final = ("\n", "\r")
 BLANKS: Final = " \t\r\n\ufeff"  # those of JSON, and what joined files have between them
-UNREADABLE: Final = (OSError, UnicodeDecodeError, EOFError, zlib.error)
+UNREADABLE: Final = (OSError, EOFError, zlib.error)
 UTF_16: Final = "utf-16"
+UTF_16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF_32_MARKS: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+MAGIC_BYTES: Final = 4
 GZIP: Final = b"\x1f\x8b"
 FOREIGN: Final = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook",
@@ -174,11 +181,12 @@ class Records:
         self._kind = kind
         self._number = 1  # of the first line that is not empty
         try:
-            unpacked = _unpacked(file)
+            came = _begun(file)
+            unpacked = _unpacked(came)
             encoding = _encoding(unpacked)
             # What is no text of it comes through, to be set apart with its line.
-            self._errors = "surrogatepass" if encoding == UTF_16 else "surrogateescape"
-            self._finished = finished or unpacked is not file  # a gzip has an end of its own
+            self._errors = _CUT_PASSES if encoding == UTF_16 else "surrogateescape"
+            self._finished = finished or unpacked is not came  # a gzip has an end of its own
             self._text = io.TextIOWrapper(
                 unpacked, encoding=encoding, errors=self._errors, newline=""
             )
@@ -275,7 +283,8 @@ class Records:
             except _RowTooLongError:
                 row = []
             except csv.Error as error:
-                if physical.at_end and not self._finished:  # within a quoted cell
+                # Within a quoted cell, or a character behind one.
+                if not self._finished and (physical.at_end or not physical.ended):
                     self.unfinished = number
                     return
                 raise InvalidBody(f"line {number} is no CSV: {error}") from None
@@ -389,7 +398,7 @@ class _Encoding:
 
     def __init__(self, errors: str) -> None:
         self._errors = errors
-        self._seen = errors == "surrogatepass"  # its mark, or a line that is more than ASCII
+        self._seen = errors == _CUT_PASSES  # its mark, or a line that is more than ASCII
         self.fault = "is not UTF-16" if self._seen else "is not UTF-8"
 
     def is_sound(self, number: int, line: str) -> bool:
@@ -440,6 +449,44 @@ def _pass_by(text: io.TextIOWrapper, beginning: str) -> _Passed:
     return _Passed(ended=False, quotes=quotes)
 
 
+def _let_cuts_pass(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Take half a character of UTF-16 at the end of a file for half a pair of surrogates."""
+    if isinstance(error, UnicodeDecodeError) and error.reason == "truncated data":
+        return "\ud800", error.end
+    return codecs.lookup_error("surrogatepass")(error)
+
+
+_CUT_PASSES: Final = "pullstatus-cut-passes"
+codecs.register_error(_CUT_PASSES, _let_cuts_pass)
+
+
+def _begun(file: BinaryIO) -> BinaryIO:
+    """The same, so that its first bytes can be peeked at, however a pipe brings them."""
+    assert isinstance(file, io.BufferedReader | gzip.GzipFile)
+    if len(file.peek(MAGIC_BYTES)) >= MAGIC_BYTES:
+        return file
+    return io.BufferedReader(_Joined(file.read(MAGIC_BYTES), file))
+
+
+class _Joined(io.RawIOBase):
+    """The first bytes of a file that were read, and what follows."""
+
+    def __init__(self, head: bytes, rest: io.BufferedReader | gzip.GzipFile) -> None:
+        super().__init__()
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        into = memoryview(buffer)
+        piece = self._head[: len(into)] or self._rest.read1(len(into))
+        self._head = self._head[len(piece) :]
+        into[: len(piece)] = piece
+        return len(piece)
+
+
 def _unpacked(file: BinaryIO) -> BinaryIO:
     head = _peek(file)
     for magic, what in FOREIGN.items():
@@ -447,12 +494,14 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
             raise InvalidBody(f"this is {what}: unpack it, or save it as CSV in UTF-8")
     if not head.startswith(GZIP):
         return file
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file))
+    return _begun(cast("BinaryIO", gzip.GzipFile(fileobj=file)))
 
 
 def _encoding(file: BinaryIO) -> str:
     head = _peek(file)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if head.startswith(UTF_32_MARKS):
+        raise InvalidBody("this is UTF-32: save it as UTF-8")
+    if head.startswith(UTF_16_MARKS):
         return UTF_16
     if b"\0" in head:
         raise InvalidBody(
@@ -463,7 +512,7 @@ def _encoding(file: BinaryIO) -> str:
 
 def _peek(file: BinaryIO) -> bytes:
     assert isinstance(file, io.BufferedReader | gzip.GzipFile)
-    return file.peek(4)[:4]
+    return file.peek(MAGIC_BYTES)[:MAGIC_BYTES]
 
 
 def _form(name: str, first: str) -> str:
@@ -486,8 +535,6 @@ def _form(name: str, first: str) -> str:
 
 
 def _unreadable(error: Exception) -> InvalidBody:
-    if isinstance(error, UnicodeDecodeError):
-        return InvalidBody("it is not UTF-16 to its end")
     if isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError):
         return InvalidBody("the gzip is damaged, or ends in its middle")
     return InvalidBody(f"it cannot be read: {error.strerror}")
