@@ -10,7 +10,7 @@ from pullstatus.apps.masters import SUFFIX
 from pullstatus.store import Store
 from pullstatus.store.sqlite import SqliteStore
 
-NO_MASTERS = OwnFile(Path("/nonexistent"), Path("/nonexistent"))
+NO_MASTERS = OwnFile(Path("/proc/none"), Path("/proc/none"))
 """For what never meets a sealed appkey."""
 
 KEYRING = Keyring([MasterKey(b"m" * 32)], "here")

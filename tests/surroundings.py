@@ -210,8 +210,8 @@ _VARIABLES: Final[dict[str, dict[str, str | None]]] = {
         "XDG_STATE_HOME": None,
         "ALL_PROXY": "socks://127.0.0.1:7890/",
         "all_proxy": "socks5h://127.0.0.1:9",
-        "SSL_CERT_FILE": "/nonexistent.pem",
-        "SSL_CERT_DIR": "/nonexistent",
+        "SSL_CERT_FILE": "/proc/none.pem",
+        "SSL_CERT_DIR": "/proc/none",
     },
     "a home that is nowhere, garbage for locale, terminal, proxies, certificates": {
         "HOME": "FOLDER/records.ndjson/home",

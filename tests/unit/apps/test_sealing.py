@@ -257,7 +257,7 @@ def test_given_file_may_be_read_by_a_group(tmp_path: Path, mode: int, *, good: b
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("/nonexistent/program", "cannot be run: No such file"),
+        ("/proc/none/program", "cannot be run: No such file"),
         ("sh -c 'echo secret; exit 3'", "ended with status 3"),
         ("echo secret", "line 1 is no master key"),
         ("true", "holds no master key"),
@@ -632,7 +632,7 @@ def test_backup_is_accepted_where_its_master_key_is() -> None:
         ]
         assert SEALING in dict(settings)
         check_opens(settings, masters)
-        check_opens([], OwnFile(Path("/nonexistent"), Path("/nonexistent")))
+        check_opens([], OwnFile(Path("/proc/none"), Path("/proc/none")))
         [old] = masters.read()
         await apps.rewrap(store, masters, by=BY, drop_old=True)
         with pytest.raises(MasterKeyMissing, match=old.id):

@@ -160,13 +160,13 @@ def check_there(path: Path) -> None:
     Raises:
         StoreRefused: saying how another one is named, or why nobody can tell.
     """
-    _check_no_folder(path)
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         size = 0
     except OSError as error:
         raise StoreRefused(f"{path} cannot be looked at: {error.strerror}") from error
+    _check_no_folder(path)
     if not size:
         raise StoreRefused(
             f"there is no store at {path}; name the one that is meant with --store,"

@@ -110,7 +110,7 @@ def sockets() -> int:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("/nonexistent",), " cannot be started: [Errno 2] No such file"),
+        (("/proc/none",), " cannot be started: [Errno 2] No such file"),
         (("/bin/false",), " ended at its start"),
     ],
 )
@@ -142,7 +142,7 @@ def test_what_keeps_a_worker_from_being_started_is_told_and_tried_again(
         assert one.process is not None
         one.process.kill()
         await until(lambda: started.briefs >= before + 3)
-        kept._command = ("/nonexistent",)
+        kept._command = ("/proc/none",)
         started.fails = False
         before = started.briefs
         await until(lambda: started.briefs >= before + 1)
