@@ -16,7 +16,7 @@ from pullstatus.store import Store
 from pullstatus.store.postgresql import PostgresStore, reads, refusals, schema
 from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, backlog_of, records
-from tests.store.engines import server
+from tests.store.engines import Opener, server
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +126,22 @@ async def test_a_server_that_hangs_when_it_is_to_prove_itself_is_told_in_time(
         with pytest.raises(StoreUnavailable):
             await in_time(question(asked))
     assert await in_time(question(asked)) is not None
+
+
+async def test_a_turn_is_over_before_its_connection_is(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is busy may take a while to notice that one was closed."""
+    one, other = [await opener() for _ in range(2)]
+    assert isinstance(one, PostgresStore)
+    assert isinstance(other, PostgresStore)
+
+    async def unnoticed() -> None:
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._upkeep._reads, "_drop", unnoticed)
+        async with one._removing() as ours:
+            assert ours
+        async with other._removing() as theirs:
+            assert theirs

@@ -31,6 +31,7 @@ from pullstatus.store.postgresql.session import (
 Rows = list[TupleRow]
 
 _RETRY_S: Final = 0.05
+_LET_GO_S: Final = 1.0  # whoever closes a connection does not wait for longer
 
 
 class Reads:
@@ -170,15 +171,18 @@ class Reads:
     async def let_go(self, *, kept: bool) -> None:
         """End what `hold` began; the connection may have been lost meanwhile, and it with it.
 
+        A server that is busy may take a while to notice that a connection was closed, and the lock
+        would stay until then.
+
         Args:
             kept: leave the connection open.
         """
-        if kept:
-            with contextlib.suppress(StoreUnavailable, StoreRefused):
+        with contextlib.suppress(StoreUnavailable, StoreRefused, TimeoutError):
+            async with asyncio.timeout(None if kept else _LET_GO_S):
                 await self._say("COMMIT")
-            return
-        async with self._turn:
-            await self._drop()
+        if not kept:
+            async with self._turn:
+                await self._drop()
 
     async def _say(self, sql: str) -> psycopg.AsyncCursor[TupleRow]:
         """Have the server do something, and keep no snapshot of it, as it does of what is asked."""
