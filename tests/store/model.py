@@ -158,10 +158,18 @@ class Model:
         fresh = operation.entries
         if operation.fingerprints is not None:
             fresh = []
-            for entry, item in zip(operation.entries, operation.fingerprints.items, strict=True):
-                name = (operation.fingerprints.scope, *item)
-                if name not in self.prints or operation.at_ms - self.prints[name] > REPEAT_MS:
-                    self.prints[name] = operation.at_ms
+            scope, told = operation.fingerprints.scope, operation.fingerprints.items
+            for entry, (record_s, digests) in zip(operation.entries, told, strict=True):
+                names = [
+                    (scope, record_s, digests[at : at + 16]) for at in range(0, len(digests), 16)
+                ]
+                unknown = [
+                    name
+                    for name in names
+                    if name not in self.prints or operation.at_ms - self.prints[name] > REPEAT_MS
+                ]
+                if names[0] in unknown:  # those behind it are remembered with it
+                    self.prints |= dict.fromkeys(unknown, operation.at_ms)
                     fresh.append(entry)
         if fresh:
             box = self.boxes.setdefault(operation.mailbox, Box())

@@ -114,7 +114,12 @@ readers = st.sampled_from(["r1", "r2"])
 repeat_keys = st.builds(
     RepeatKey, st.sampled_from(["a", "b"]), keys, st.sampled_from([b"1" * 16, b"2" * 16])
 )
-items = st.tuples(st.just(NOW_MS // 1000 - 60), st.integers(1, 6).map(lambda n: b"%016d" % n))
+items = st.tuples(
+    st.just(NOW_MS // 1000 - 60),
+    st.lists(st.integers(1, 6), min_size=1, max_size=3).map(
+        lambda numbers: b"".join(b"%016d" % number for number in numbers)
+    ),
+)
 sizes = st.one_of(st.integers(0, 5), st.sampled_from([99, 100, 101, 230]))
 counts = st.one_of(st.integers(1, 6), st.sampled_from([50, 99, 100]))
 asides = st.sampled_from(Aside)
