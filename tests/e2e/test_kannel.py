@@ -15,8 +15,11 @@ EACH = 6
 
 
 @pytest.mark.needs("/usr/sbin/bearerbox")
-def test_receipts_and_replies_of_kannel_outlast_kills_of_the_server(tmp_path: Path) -> None:
-    program = Program(tmp_path, "--port", str(free_port()))
+def test_receipts_and_replies_of_kannel_outlast_kills_of_the_server(
+    tmp_path: Path, each_store: str | None, environment: dict[str, str]
+) -> None:
+    flags = "--port", str(free_port())
+    program = Program(tmp_path, *flags, store=each_store, environment=environment)
     with program:
         app = program.create_app()
         secret = program.create_token("kannel", app=app)
