@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -29,6 +30,19 @@ FOR_THE_SERVER = (
 for its memory (such as SEGV and QUIT), KILL, and PIPE and XFSZ, which Python ignores."""
 
 
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Start a process within this: what it hears from its first moment on waits for its `begin`.
+
+    Else a signal for all of a group, which comes while the interpreter starts, would end it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_SERVER)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def begin(parent: int) -> None:
     """Hear no signals that are for the server, and be killed when it ends, however it does.
 
@@ -46,6 +60,7 @@ def begin(parent: int) -> None:
     for due in FOR_THE_SERVER:
         signal.signal(due, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_SERVER)  # what waits is ignored, too
     with contextlib.suppress(AttributeError):  # not Linux: the end of the socket will do
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -110,7 +110,8 @@ class Source:
         except OSError as error:
             raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
         found = os.fstat(self.file.fileno())
-        self.is_pipe = not stat.S_ISREG(found.st_mode)
+        # What has no name any more comes once, as a shell's here-document does.
+        self.is_pipe = not stat.S_ISREG(found.st_mode) or not found.st_nlink
         self.inode = found.st_ino
         try:
             self._head = b"" if self.is_pipe else self._read_head(HEAD_BYTES)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from pullstatus import limits
+from pullstatus import child, limits
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.server.workers.control import (
     AskBrief,
@@ -259,12 +259,13 @@ class Fleet:
             if brief.share is not None:
                 given += [brief.share.end, brief.share.table]
             try:
-                process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [*self._command, str(theirs.fileno()), str(os.getpid()), VERSION],
-                    pass_fds=given,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
+                with child.unheard():
+                    process = subprocess.Popen(  # noqa: S603 - ourselves
+                        [*self._command, str(theirs.fileno()), str(os.getpid()), VERSION],
+                        pass_fds=given,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                    )
             except BaseException:
                 ours.close()
                 raise

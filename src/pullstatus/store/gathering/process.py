@@ -23,6 +23,7 @@ from typing import cast
 
 import msgspec
 
+from pullstatus import child
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.frames import Frames, frame
@@ -288,8 +289,9 @@ def _start(
         if shared is not None:
             given += [theirs.enter_context(shared.other_side).fileno(), shared.descriptor]
         number, *more = map(str, given)
-        return ours, subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, *_MAIN, number, str(os.getpid()), *more],
-            pass_fds=[*given, *held],
-            stdin=subprocess.DEVNULL,
-        )
+        with child.unheard():
+            return ours, subprocess.Popen(  # noqa: S603 - ourselves
+                [sys.executable, *_MAIN, number, str(os.getpid()), *more],
+                pass_fds=[*given, *held],
+                stdin=subprocess.DEVNULL,
+            )
