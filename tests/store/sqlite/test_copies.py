@@ -54,6 +54,17 @@ async def test_a_backup_into_a_folder_that_is_missing_says_so(source: Path, tmp_
         copies.backup(source, tmp_path / "none" / "b.db", no_progress)
 
 
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm", "-server"])
+async def test_a_backup_is_no_part_of_the_store(source: Path, suffix: str) -> None:
+    """By its journal SQLite would change the store back, and nobody could open it."""
+    part = source.with_name(source.name + suffix)
+    there = part.exists()
+    with pytest.raises(StoreRefused, match="a part of"):
+        copies.backup(source, part, no_progress)
+    assert part.exists() == there
+    audit_file(source, no_progress)
+
+
 async def test_an_audit_of_a_folder_finds_no_damage(tmp_path: Path) -> None:
     """What SQLite says of it is that a disk fails."""
     with pytest.raises(StoreRefused, match="is a folder; name a file in it"):

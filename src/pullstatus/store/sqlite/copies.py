@@ -21,6 +21,7 @@ from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import (
     check_folder,
     check_no_log,
+    check_own_name,
     check_place,
     open_lock,
     said_of,
@@ -101,6 +102,7 @@ def backup(source: Path, target: Path, progress: Progress) -> None:
         StoreRefused: the target exists or can't be written, or the copy is not sound.
     """
     check_folder(target)
+    check_own_name(target)
     _check_free(target)
     with _alone(target):
         backup_on(Files(), source, target, progress)

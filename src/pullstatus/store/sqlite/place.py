@@ -154,6 +154,18 @@ def holds_nothing(path: Path) -> bool:
         return True
 
 
+def check_own_name(path: Path) -> None:
+    """Refuse to make a file that would pass for a part of another one, as for its journal.
+
+    Raises:
+        StoreRefused: saying whose.
+    """
+    for suffix in filter(path.name.endswith, FILES[1:]):
+        whole = path.with_name(path.name.removesuffix(suffix))
+        if whole.exists():
+            raise StoreRefused(f"{path} would be taken for a part of {whole}; name another file")
+
+
 def check_there(path: Path) -> None:
     """Refuse to look for a store where there is none.
 
