@@ -61,6 +61,7 @@ class Start(NamedTuple):
         numbers: what its descriptors are called, 0 to 2 first.
         session: whether it is to lead one.
         group: of processes; 0: its own.
+        waiting: signals that wait in it, as they do where it is started.
     """
 
     words: list[str]
@@ -71,6 +72,7 @@ class Start(NamedTuple):
     session: bool
     group: int
     parent: int
+    waiting: list[int]
 
 
 # --- what a test has ------------------------------------------------------------------------------
@@ -221,6 +223,7 @@ def _asked(
         session=session,
         group=group,
         parent=os.getpid(),
+        waiting=list(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
     )
     streams = enumerate((stdin, stdout, stderr))
     return start, [own if given < 0 else given for own, given in streams] + passed
@@ -265,6 +268,7 @@ def command(number: int) -> CodeType:
     assert len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208 - others would not be forked
     for due in ENDING:
         signal.signal(due, signal.SIG_IGN)  # meant for what was started
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever was the first to start anything
     gc.collect()
     gc.freeze()  # or each fork would look through all that is loaded, and copy it by that
     with socket.socket(fileno=number) as end:
@@ -354,6 +358,7 @@ def _become(start: Start, descriptors: Sequence[int], end: socket.socket) -> Cod
     os.environb.clear()
     os.environb.update(start.environment)
     time.tzset()
+    signal.pthread_sigmask(signal.SIG_SETMASK, start.waiting)
     for due in ENDING:
         signal.signal(due, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

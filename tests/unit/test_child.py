@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from pullstatus import child
 
 PROGRAM = """
@@ -21,6 +23,7 @@ sys.stdin.readline()
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+@pytest.mark.anew
 def test_signals_that_come_before_and_behind_its_beginning_are_for_the_server() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with child.unheard():

@@ -62,7 +62,7 @@ def test_body_in_another_language_is_read_as_utf_8(monkeypatch: pytest.MonkeyPat
 def test_nothing_is_signed_with_what_is_no_appkey(tmp_path: Path) -> None:
     """The signature would be refused, and nobody would learn why."""
     file = tmp_path / "key"
-    for given in ("\ufeffakey", " akey", "a\x01key"):
+    for given in (" akey", "a\x01key", "a\ufeffkey"):
         file.write_text(given, encoding="utf-8")
         done = run("sign", "--appkey-file", str(file))
         assert done.exit_code == 2, given
