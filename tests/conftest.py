@@ -11,13 +11,14 @@ import gc
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
 import hypothesis
 import pytest
@@ -74,6 +75,12 @@ class Said:
 
 
 SAID = Said()
+
+
+SIGNALS: Final = {
+    number: signal.getsignal(number) for number in (*warm.ENDING, signal.SIGUSR1, signal.SIGUSR2)
+}
+"""What they did when the tests began."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -143,6 +150,10 @@ def pytest_runtest_call() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_teardown() -> Iterator[None]:
     yield from _in_a_test()
+    # A server that a test has run within this process leaves them as if that ended with it.
+    for number, handler in SIGNALS.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 def _in_a_test() -> Iterator[None]:

@@ -655,7 +655,9 @@ def test_dry_run_tells_what_was_a_former_owners(numbered: Program) -> None:
 
 @pytest.fixture
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pullstatus.cli.pulls.sys", SimpleNamespace(stdout=Terminal()))
+    monkeypatch.setattr(
+        "pullstatus.cli.pulls.sys", SimpleNamespace(stdin=Terminal(), stdout=Terminal())
+    )
 
 
 class Terminal:
@@ -1330,7 +1332,7 @@ def test_a_backup_is_one_private_file_and_never_overwrites(
     before = backup.read_bytes()
     feed(program, ONE, statuses(3, 4))
     assert "exists; name a new file" in refused(program, "backup", str(backup))
-    assert "cannot be written" in refused(program, "backup", str(folder / "none" / "backup.db"))
+    assert "does not exist; make it" in refused(program, "backup", str(folder / "none" / "b.db"))
     assert [file.name for file in folder.iterdir()] == ["backup.db"]
     assert backup.read_bytes() == before
 

@@ -21,7 +21,7 @@ from pullstatus.client.route import check_address, open_http
 from pullstatus.client.service_name import PORTS
 from pullstatus.errors import StoreUnavailable
 
-ANSWER_S = 2 * limits.FIGURES_S + 2.0
+ANSWER_S = 2 * limits.FIGURES_S + 4.0
 """A server whose store stands still answers within that, too, and behind who asked before."""
 
 

@@ -87,6 +87,7 @@ NO_SUCH_CALL: Final = "no such call; there is " + ", ".join(
     path.rpartition("/")[2] for path in (PULL_PATH, *sorted(QUESTIONS))
 )
 _METRICS: Final = "/metrics"
+_LATE_ENGINE_S: Final = 1.0  # once all else is late
 _RETRY_LATER: Final = {name.decode(): value.decode() for name, value in RETRY_LATER}
 DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
 
@@ -380,7 +381,9 @@ class Routes:
 
         Whoever watches a store that stands still gives up before the store does.
         """
-        totals, engine = await asyncio.gather(_soon(self._totals), _soon(self._engine))
+        totals = await _soon(self._totals, limits.FIGURES_S)
+        # Behind it, since by looking a store learns what other processes have committed.
+        engine = await _soon(self._engine, limits.FIGURES_S if totals else _LATE_ENGINE_S)
         self._engine_known = engine or self._engine_known
         oldest = [] if totals is None else [totals.of[kind].oldest_ms for kind in Kind]
         return Gauges(
@@ -461,10 +464,10 @@ class Routes:
         return request_id_header(scope)
 
 
-async def _soon(ask: Callable[[], Awaitable[T]]) -> T | None:
+async def _soon(ask: Callable[[], Awaitable[T]], within_s: float) -> T | None:
     """What the store answers; None: it cannot be read, or not soon. Then its work goes on."""
     try:
-        async with asyncio.timeout(limits.FIGURES_S):
+        async with asyncio.timeout(within_s):
             return await ask()
     except (StoreUnavailable, OutcomeUnknown, TimeoutError):
         return None

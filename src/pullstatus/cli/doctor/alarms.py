@@ -27,10 +27,10 @@ NAMES: Final = frozenset(
     for name in (
         *("AuditLate", "BackupLate", "CertificateEnds", "ClusterFull", "CopiesAway", "DiskFills"),
         *("Down", "Fails", "Guessing", "InputWrong", "LeaderWithoutWrites", "LogDropped"),
-        *("LogGrows", "NoRoom", "NobodyPulls", "NodeDamaged", "PageInHand", "Parked"),
-        *("ParkedLost", "PendingStays", "PullsFail", "Quarantined", "RefusesInput", "Restarts"),
-        *("SearchBehind", "Sheds", "StoreSlow", "StoreStalled", "StreamsDown", "UpkeepLate"),
-        *("WaitingTooOld", "WorkerEnded"),
+        *("LogGrows", "NoRoom", "NobodyPulls", "NodeDamaged", "NodeUnproven", "PageInHand"),
+        *("Parked", "ParkedLost", "PendingStays", "PullsFail", "Quarantined", "RefusesInput"),
+        *("Restarts", "SearchBehind", "Sheds", "StoreSlow", "StoreStalled", "StreamsDown"),
+        *("UpkeepLate", "WaitingTooOld", "WorkerEnded"),
     )
 )
 """Those of dist/alerts.yml; a test compares."""

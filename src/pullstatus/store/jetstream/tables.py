@@ -982,21 +982,22 @@ class JetTables:
         fresh = []
         for place, key in enumerate(keys(factor, fingerprints.items)):
             hour = hour_of(KEY.unpack(key)[0] >> 16)
-            if self._seen_ms(draft, hour, key) >= old_ms:
+            if self._is_known(draft, hour, key, old_ms):
                 continue
             fresh.append(place)
             told = draft.prints.setdefault(hour, {})
             told[key] = at_ms
             for each in further.get(place, ()):  # of the same time
-                if self._seen_ms(draft, hour, each) < old_ms:
+                if not self._is_known(draft, hour, each, old_ms):
                     told[each] = at_ms
         return fresh
 
-    def _seen_ms(self, draft: Draft, hour: int, key: bytes) -> int:
-        """When a record was accepted last that is known by this; below zero: never."""
+    def _is_known(self, draft: Draft, hour: int, key: bytes, old_ms: int) -> bool:
+        """Whether a record was accepted since then that is known by this."""
         told = draft.prints.get(hour, _NOTHING)
         before = told.get(key) or self._hour(draft, hour).seen.get(key)
-        return before or self._moved.prints(hour).get(key, -1)
+        before = before or self._moved.prints(hour).get(key)
+        return before is not None and before >= old_ms
 
     def _hour(self, draft: Draft, hour: int) -> Hour:
         """The fingerprints of an hour as of the commit that all else is of."""
