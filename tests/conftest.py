@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import hypothesis
 import pytest
@@ -77,10 +77,10 @@ class Said:
 SAID = Said()
 
 
-SIGNALS: Final = {
-    number: signal.getsignal(number) for number in (*warm.ENDING, signal.SIGUSR1, signal.SIGUSR2)
-}
-"""What they did when the tests began."""
+SIGNALS: Final[dict[int, Any]] = dict.fromkeys(
+    (*warm.ENDING, signal.SIGUSR1, signal.SIGUSR2), signal.SIG_DFL
+) | {signal.SIGINT: signal.default_int_handler}
+"""What they do in each test: what was begun in the background does not hear INT."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if sys.platform == "linux":
         subprocess._fork_exec = warm.fork_exec  # type: ignore[attr-defined]
+    _hear_signals()
     gc.disable()  # until the tests are collected, of which nothing becomes garbage
     # Tests make stores by the thousand, each syncs what it accepts, and nobody takes the power.
     tempfile.tempdir = None if (memory := roomy_memory()) is None else str(memory)
@@ -150,7 +151,10 @@ def pytest_runtest_call() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_teardown() -> Iterator[None]:
     yield from _in_a_test()
-    # A server that a test has run within this process leaves them as if that ended with it.
+    _hear_signals()  # a server that was run within this process leaves them as if that had ended
+
+
+def _hear_signals() -> None:
     for number, handler in SIGNALS.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
