@@ -369,43 +369,6 @@ def test_what_is_broken_is_named(setup: Setup, name: str) -> None:
     assert others <= follows.get(check, set()) | copied, found
 
 
-class Odd(http.server.BaseHTTPRequestHandler):
-    """Answers whatever it is asked with the same bytes."""
-
-    content = b""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.content)))
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, *_said: object) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    "content", [b"<html>", b'{"name":"\xe9"}', b"[" * 100_000], ids=["page", "latin-1", "deep"]
-)
-def test_another_program_at_the_port_is_told(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr(Odd, "content", content)
-    other = http.server.HTTPServer(("127.0.0.1", 0), Odd)
-    address = f"http://127.0.0.1:{other.server_port}"
-    threading.Thread(target=other.serve_forever, daemon=True).start()
-    try:
-        setup.settings["port"] = other.server_port
-        [named] = setup.found()
-        with pytest.raises(InvalidSetting, match="is no Prometheus"):
-            of_prometheus(address)
-    finally:
-        other.shutdown()
-        other.server_close()
-    assert (named["check"], named["level"]) == ("port", "fault")
-    assert "is no pullstatus" in named["found"]
-
-
 class Quiet(http.server.BaseHTTPRequestHandler):
     def say(self, content: bytes) -> None:
         self.send_response(200)
@@ -415,6 +378,42 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_said: object) -> None:
         pass
+
+
+@contextlib.contextmanager
+def listening(answers: type[Quiet]) -> Iterator[int]:
+    """What answers so at a port, until it is left."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+class Odd(Quiet):
+    """Answers whatever it is asked with the same bytes."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.say(self.content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>", b'{"name":"\xe9"}', b"[" * 100_000], ids=["page", "latin-1", "deep"]
+)
+def test_another_program_at_the_port_is_told(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(Odd, "content", content)
+    with listening(Odd) as port:
+        setup.settings["port"] = port
+        [named] = setup.found()
+        with pytest.raises(InvalidSetting, match="is no Prometheus"):
+            of_prometheus(f"http://127.0.0.1:{port}")
+    assert (named["check"], named["level"]) == ("port", "fault")
+    assert "is no pullstatus" in named["found"]
 
 
 class Public(Quiet):
@@ -446,14 +445,10 @@ class Maintenance(Public):
 def test_what_a_proxy_answers_for_a_server_says_nothing_of_it(
     setup: Setup, answers: type[Public]
 ) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers) as public:
-        threading.Thread(target=public.serve_forever).start()
+    with listening(answers) as port:
         setup.settings["admin"] = "127.0.0.1:1"
-        setup.flags += ["--url", f"http://127.0.0.1:{public.server_port}"]
-        try:
-            findings = json.loads(setup.run().stdout)["findings"]
-        finally:
-            public.shutdown()
+        setup.flags += ["--url", f"http://127.0.0.1:{port}"]
+        findings = json.loads(setup.run().stdout)["findings"]
     [found] = [each for each in findings if each["check"] == "server"]
     assert "whether it takes work is not known" in found["found"]
 
@@ -462,19 +457,15 @@ def test_what_a_proxy_answers_for_a_server_says_nothing_of_it(
 def test_health_that_customers_are_not_told_is_asked_where_the_settings_have_it(
     setup: Setup, stands: str
 ) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Public) as public:
-        threading.Thread(target=public.serve_forever).start()
-        where = f"http://127.0.0.1:{public.server_port}"
+    with listening(Public) as port:
+        where = f"http://127.0.0.1:{port}"
         setup.flags += ["--url", where]
         if stands == "away":
             setup.settings["admin"] = "127.0.0.1:1"
         if stands == "takes no records":
             setup.patch.setattr(server, "_not_ready", lambda *_asked: "its disk is full")
             setup.patch.setattr(server, "ask", lambda calls, *_, **__: told_elsewhere(calls))
-        try:
-            findings = json.loads(setup.run().stdout)["findings"]
-        finally:
-            public.shutdown()
+        findings = json.loads(setup.run().stdout)["findings"]
     [found] = [each for each in findings if each["check"] == "server"]
     words = {
         "ready": f"ready at {where}, version {VERSION}",
@@ -510,16 +501,11 @@ class Guarded(Quiet):
 
 
 def test_a_prometheus_behind_a_password_is_asked_with_it(setup: Setup) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as guarded:
-        threading.Thread(target=guarded.serve_forever).start()
-        try:
-            where = f"me:hunter2@127.0.0.1:{guarded.server_port}"
-            assert of_prometheus(f"http://{where}").names == set()
-            setup.flags = ["--prometheus", f"http://me:hunter3@127.0.0.1:{guarded.server_port}"]
-            [named] = setup.found()
-        finally:
-            guarded.shutdown()
-    assert named["found"] == f"no Prometheus answers at http://127.0.0.1:{guarded.server_port}"
+    with listening(Guarded) as port:
+        assert of_prometheus(f"http://me:hunter2@127.0.0.1:{port}").names == set()
+        setup.flags = ["--prometheus", f"http://me:hunter3@127.0.0.1:{port}"]
+        [named] = setup.found()
+    assert named["found"] == f"no Prometheus answers at http://127.0.0.1:{port}"
 
 
 def test_what_is_found_shows_no_password_of_an_address(setup: Setup) -> None:

@@ -379,21 +379,6 @@ def test_a_reader_in_its_headers_has_a_page_until_it_is_acknowledged(
     assert "Pullstatus-Ack" in error.get_message()
 
 
-def test_its_retryer_loses_nothing_as_a_reader(
-    shared: Program, app: App, pairs: Pairs, make: Make
-) -> None:
-    """With no key to keep: what was lost on its way is what the next call gets."""
-    shared.feed(app, [status(number) for number in range(4)])
-    with CuttingProxy(shared.host, shared.port) as proxy:
-        client = _retrying(make, pairs, proxy)
-        proxy.cut(0)
-        error = error_of(pull, client, app, 2, Pullstatus_Reader="billing")
-        assert error.get_code() == "ClientNetworkError"
-        assert proxy.requests == 3
-        assert pull(client, app, 2, Pullstatus_Reader="billing") == ["8:0", "8:1"]
-    assert pull(make(pairs.usual), app) == ["8:2", "8:3"]
-
-
 def test_a_wait_in_its_headers_is_heard(
     shared: Program, app: App, pairs: Pairs, make: Make
 ) -> None:
@@ -427,18 +412,23 @@ def test_its_retryer_loses_pages_without_a_key(
     assert pull(make(pairs.usual), app, 2) == ["8:6", "8:7"]
 
 
-def test_its_retryer_loses_nothing_with_a_key(
-    shared: Program, app: App, pairs: Pairs, make: Make
+@pytest.mark.parametrize(
+    "header",
+    [{"Idempotency_Key": "page-1"}, {"Pullstatus_Reader": "billing"}],
+    ids=["key", "reader"],
+)
+def test_its_retryer_loses_nothing_with_a_key_or_as_a_reader(
+    shared: Program, app: App, pairs: Pairs, make: Make, header: dict[str, str]
 ) -> None:
-    """All three attempts get one page, and so does the call that its caller repeats."""
+    """All three attempts get one page, and so does the next call. A reader has no key to keep."""
     shared.feed(app, [status(number) for number in range(4)])
     with CuttingProxy(shared.host, shared.port) as proxy:
         client = _retrying(make, pairs, proxy)
         proxy.cut(0)
-        error = error_of(pull, client, app, 2, key="page-1")
+        error = error_of(pull, client, app, 2, **header)
         assert error.get_code() == "ClientNetworkError"
         assert proxy.requests == 3
-        assert pull(client, app, 2, key="page-1") == ["8:0", "8:1"]
+        assert pull(client, app, 2, **header) == ["8:0", "8:1"]
     assert pull(make(pairs.usual), app) == ["8:2", "8:3"]
 
 

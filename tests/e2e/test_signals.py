@@ -240,6 +240,27 @@ NOT_HEARD = [
 ]
 
 
+@contextlib.contextmanager
+def serving(
+    folder: Path, arguments: list[str], **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
+    """A server that has begun, with its address; what is left of its session is killed."""
+    with subprocess.Popen(
+        [COMMAND, *arguments, "--port", "0"],
+        cwd=folder,
+        env=clean_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, _address(process.stdout.fileno())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "hangs_up"), [(["serve"], False), (["emulate"], True), (["demo"], True)]
 )
@@ -247,30 +268,17 @@ def test_no_signal_but_those_that_stop_ends_a_server(
     tmp_path: Path, arguments: list[str], *, hangs_up: bool
 ) -> None:
     """Sent to all processes of it, as a terminal or a service manager does."""
-    with subprocess.Popen(
-        [COMMAND, *arguments, "--port", "0"],
-        cwd=tmp_path,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            address = _address(process.stdout.fileno())
-            for number in (signal.SIGUSR1, *NOT_HEARD, signal.SIGUSR1):
-                os.killpg(process.pid, number)
-            if not hangs_up:
-                os.killpg(process.pid, signal.SIGHUP)
-            with contextlib.closing(socket.create_connection(address, PATIENCE_S)) as peer:
-                peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                assert peer.recv(1000).startswith(b"HTTP/1.1 200")
-            os.killpg(process.pid, signal.SIGHUP if hangs_up else signal.SIGTERM)
-            _, told = process.communicate(timeout=PATIENCE_S)
-            assert process.returncode == 0, told
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with serving(tmp_path, arguments) as (process, address):
+        for number in (signal.SIGUSR1, *NOT_HEARD, signal.SIGUSR1):
+            os.killpg(process.pid, number)
+        if not hangs_up:
+            os.killpg(process.pid, signal.SIGHUP)
+        with contextlib.closing(socket.create_connection(address, PATIENCE_S)) as peer:
+            peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert peer.recv(1000).startswith(b"HTTP/1.1 200")
+        os.killpg(process.pid, signal.SIGHUP if hangs_up else signal.SIGTERM)
+        _, told = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, told
 
 
 @pytest.mark.parametrize(
@@ -282,30 +290,17 @@ def test_signals_behind_the_one_that_stops_change_nothing_about_the_end(
     """Until the process is gone, which still closes its loop and removes what was temporary."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    with subprocess.Popen(
-        [COMMAND, *arguments, "--port", "0"],
-        cwd=tmp_path,
-        env=clean_environment() | {"TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            _address(process.stdout.fileno())
-            process.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + PATIENCE_S
-            while process.poll() is None and time.monotonic() < deadline:
-                for number in (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    process.send_signal(number)
-                time.sleep(0.003)
-            _, told = process.communicate(timeout=PATIENCE_S)
-            assert process.returncode == 0, told
-            assert b"Traceback" not in told
-            assert not list(temporary.iterdir())
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with serving(tmp_path, arguments, TMPDIR=str(temporary)) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        while process.poll() is None and time.monotonic() < deadline:
+            for number in (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                process.send_signal(number)
+            time.sleep(0.003)
+        _, told = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, told
+        assert b"Traceback" not in told
+        assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

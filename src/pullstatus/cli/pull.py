@@ -19,12 +19,13 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pullstatus import Client, ClientError, Page, limits
+from pullstatus import Client, ClientError, Page
 from pullstatus.cli.output import print_json_line, say
 from pullstatus.cli.service import (
     KINDS,
     appkey_option,
     check_service,
+    count_max_option,
     read_secret,
     sdkappid_option,
     type_option,
@@ -68,14 +69,7 @@ class _Stopped(BaseException):
     help="FILE.ndjson, FILE.csv, sqlite:///FILE, or - for standard output.",
 )
 @click.option("--follow", is_flag=True, help="Wait for more when the mailbox is empty.")
-@click.option(
-    "--max",
-    "count_max",
-    type=click.IntRange(1, limits.PULL_COUNT_MAX),
-    default=limits.PULL_COUNT_MAX,
-    show_default=True,
-    help="How many records to ask for at a time.",
-)
+@count_max_option("How many records to ask for at a time.")
 @url_option
 @sdkappid_option
 @appkey_option

@@ -42,6 +42,18 @@ type_option = click.option(
 )
 
 
+def count_max_option(help_of_it: str) -> Callable[[F], F]:
+    """`--max`."""
+    return click.option(
+        "--max",
+        "count_max",
+        type=click.IntRange(1, limits.PULL_COUNT_MAX),
+        default=limits.PULL_COUNT_MAX,
+        show_default=True,
+        help=help_of_it,
+    )
+
+
 def appkey_option(command: F) -> F:
     """`--appkey-file`. A key on the command line could be read by everybody on the machine."""
     return click.option(

@@ -16,7 +16,13 @@ import msgspec
 from pullstatus import limits
 from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json, say
-from pullstatus.cli.service import KINDS, appkey_option, check_service, read_secret
+from pullstatus.cli.service import (
+    KINDS,
+    appkey_option,
+    check_service,
+    count_max_option,
+    read_secret,
+)
 from pullstatus.cli.session import plainly
 from pullstatus.client.arguments import check_appkey
 from pullstatus.wire.v5.mismatch import explain_request, signed_text
@@ -41,14 +47,7 @@ MISMATCH = 1  # exit status
     "--sdkappid", type=SDKAPPID, envvar="PULLSTATUS_SDKAPPID", show_envvar=True, help="For --curl."
 )
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="For --curl.")
-@click.option(
-    "--max",
-    "count_max",
-    type=click.IntRange(1, limits.PULL_COUNT_MAX),
-    default=limits.PULL_COUNT_MAX,
-    show_default=True,
-    help="For --curl.",
-)
+@count_max_option("For --curl.")
 @click.option("--curl", is_flag=True, help="Print a whole pull instead, as a curl command.")
 @plainly
 def sign(

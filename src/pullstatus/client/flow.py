@@ -79,8 +79,10 @@ LONG_POLL_S: Final = 20
 between mostly cuts what is silent for 30 or 60."""
 
 _NOBODY_THERE: Final = (502, 503, 504)
-_LOOKS_MAX: Final = 5
 """HTTP statuses by which a gateway says that nobody is behind it."""
+
+_LOOKS_MAX: Final = 5
+"""How often a service that is known to be ours is asked what it can do, until it has answered."""
 
 LOST: Final = (
     "%s: the last page that was asked for had no answer or was not finished with, and the service"

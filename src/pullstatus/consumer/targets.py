@@ -108,6 +108,7 @@ class _Kept:
         """As `Target` says."""
         path = self._slots.path
         refuse_renamed(self._state.reader, reader, path)
+        # By their usual name alone: a copy for safekeeping, as x.state.bak, is nobody's target.
         refuse_shared(path.parent.glob("*.state"), path, self._source, reader)
         kept = self._slots.value
         if kept is None or (kept.reader, kept.source) != (reader, self._source):

@@ -51,7 +51,8 @@ class Calm:
         Args:
             commit_s: seconds that were spent in commits until now.
             clock: of seconds, monotonic.
-            process_s: seconds that this process was at work until now.
+            process_s: seconds that this process was at work until now; of a server with workers,
+                all of its processes, as a share of the processors that they may have.
             requests: how many this process has answered until now.
         """
         self._commit_s, self._process_s, self._requests = commit_s, process_s, requests

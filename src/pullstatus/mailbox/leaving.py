@@ -83,7 +83,7 @@ def ready(
             due_ms = overdue_ms(first, limits.PENDING_NAME_S) if is_nameless(first) else 0
         if due_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
-            found.append(Ready(seqs, first, join(message).report, tuple(some), whole))
+            found.append(Ready(seqs, first, join(message), tuple(some), whole))
         else:
             next_ms.append(due_ms)
     return sorted(found, key=lambda each: each.seqs[-1]), min(next_ms, default=None)

@@ -19,7 +19,6 @@ them. They stay for `limits.NAMES_HOURS`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import struct
 import zlib
@@ -32,6 +31,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.mailbox.columns import Column, column, reader, texts_at
+from pullstatus.mailbox.following import let_others
 from pullstatus.receipts.sends import Registered
 from pullstatus.records.numbers import ENDING_DIGITS, e164, ending
 from pullstatus.store import Named, Naming
@@ -232,7 +232,7 @@ async def _look(
     several: dict[int, _Several] = {}
     for number, (place, hashed) in enumerate(asked, 1):
         if not number % _TURN:
-            await asyncio.sleep(0)
+            await let_others()
         if found[place] is not None or place in hidden:
             continue
         if hashed >> _HALF in full:
@@ -256,7 +256,7 @@ async def _full(blocks: Sequence[Named], wanted: set[int]) -> set[int]:
         for number, block in enumerate(blocks, 1):
             count.update(wanted.intersection(block.slots))
             if not number % _TURN_BLOCKS:
-                await asyncio.sleep(0)
+                await let_others()
     return {slot for slot, blocks_of in count.items() if blocks_of >= limits.NAMES_FOUND_MAX}
 
 
@@ -470,7 +470,7 @@ async def _known(
     known: dict[int, list[_Place]] = {}
     for number, block in enumerate(blocks, 1):
         if not number % _TURN_BLOCKS:
-            await asyncio.sleep(0)
+            await let_others()
         rows = _rows(block)
         if rows is None or owner not in (None, rows.owner):
             continue
@@ -574,7 +574,7 @@ async def _newest(places: Sequence[_Place], size: int | None) -> _Newest:
     newest = _Newest({}, set(), set())
     for rank, place in enumerate(places):
         if rank % _TURN == _TURN - 1:
-            await asyncio.sleep(0)
+            await let_others()
         rows, at = place
         written = rows.written(at)
         for end in _ends_to(*rows.number(at), size, newest.sizes):

@@ -12,7 +12,6 @@ application has. There the bounds are each token's own, and `bounds` keeps them.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from pullstatus.apps.values import NOBODY
 from pullstatus.errors import UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
+from pullstatus.mailbox.following import let_others
 from pullstatus.mailbox.standing import standing_of
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.brief import known_briefly
@@ -156,7 +156,7 @@ async def park(
         entries.append(item.encoded())
         digests.append((0, _digest(item)))
         if not number % _TURN:
-            await asyncio.sleep(0)
+            await let_others()
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
     known = Fingerprints(scope_of(live, mailbox, sender), digests)
     return await store.park(_aside(records, mailbox, entries, known), gone)
@@ -204,8 +204,8 @@ def item_of(
 
 def most_apart(request: Request) -> int:
     """How many items of a request may each have beside them what is kept of all of it."""
-    beside = ascii_json(msgspec.json.encode((request.query, request.content_type)))
-    return limits.SPREAD_BYTES_MAX // (_ITEM_BYTES + len(beside))
+    kept = ascii_json(msgspec.json.encode((request.query, request.content_type)))
+    return limits.SPREAD_BYTES_MAX // (_ITEM_BYTES + len(kept))
 
 
 _ITEM_BYTES: Final = 256

@@ -44,23 +44,12 @@ class Piece(NamedTuple):
     seq: int
 
 
-class Joined(msgspec.Struct, frozen=True):
-    """Parts of one message as one report.
-
-    Attributes:
-        whole: whether all of them were there.
-    """
-
-    report: Report
-    whole: bool
-
-
 def is_whole(pieces: Sequence[Piece]) -> bool:
     """Whether some parts of a message, at least one, are all of it."""
     return len({piece.number for piece in pieces}) == pieces[0].parts
 
 
-def join(pieces: Sequence[Piece]) -> Joined:
+def join(pieces: Sequence[Piece]) -> Report:
     """One report of some parts of a message, in the order they came; at least one.
 
     Of two texts with the same number the first counts.
@@ -76,10 +65,9 @@ def join(pieces: Sequence[Piece]) -> Joined:
         stands = msgspec.structs.replace(begins, text=_text(by_number, count))
     else:
         stands = _decides(pieces, by_number, count)
-    said = msgspec.structs.replace(
+    return msgspec.structs.replace(
         stands, part=None, raw=raw, index=None, data=b"", coding="", query=b""
     )
-    return Joined(said, is_whole(pieces))
 
 
 def sorted_out(pieces: Iterable[Piece]) -> list[list[Piece]]:

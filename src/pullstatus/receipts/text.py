@@ -88,7 +88,7 @@ _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def in_another_charset(data: bytes) -> bool:
-    """Whether bytes that were to be UTF-8 are none, but can be GB18030 as a whole.
+    """Whether bytes that were to be UTF-8 are none, but can be GB18030 for as far as is looked at.
 
     Which charset it is they do not tell: those of Big5, EUC-KR and others can be GB18030, too. A
     text that was cut or damaged is none of these: more of it is UTF-8 than is not, or it has only

@@ -411,11 +411,11 @@ class Routes:
             ],
         )
 
-    async def _ask_totals(self) -> Totals:
-        return await self._store.totals(self.worst)
+    async def _ask_totals(self) -> Totals | None:
+        return await _readable(self._store.totals(self.worst))
 
-    async def _ask_engine(self) -> Engine:
-        return await self._store.engine()
+    async def _ask_engine(self) -> Engine | None:
+        return await _readable(self._store.engine())
 
     def connections(self) -> ConnectionCounts:
         """Who is connected, and how many were not served."""
@@ -464,10 +464,21 @@ class Routes:
         return request_id_header(scope)
 
 
-async def _soon(ask: Callable[[], Awaitable[T]], within_s: float) -> T | None:
+async def _readable(asked: Awaitable[T]) -> T | None:
+    """What the store answers; None: it cannot be read.
+
+    Here, and not where it is waited for: who waited may be gone, and nobody would hear of an error.
+    """
+    try:
+        return await asked
+    except (StoreUnavailable, OutcomeUnknown):
+        return None
+
+
+async def _soon(ask: Callable[[], Awaitable[T | None]], within_s: float) -> T | None:
     """What the store answers; None: it cannot be read, or not soon. Then its work goes on."""
     try:
         async with asyncio.timeout(within_s):
             return await ask()
-    except (StoreUnavailable, OutcomeUnknown, TimeoutError):
+    except TimeoutError:
         return None

@@ -409,7 +409,8 @@ class Store(Protocol):
         """Blocks of names that `count` kept and that have any of these hashes.
 
         Those of one application are in order, the newest first. Of each hash the newest
-        `limits.NAMES_FOUND_MAX` are surely among them; each block comes once.
+        `limits.NAMES_FOUND_MAX` are surely among them; of those of one application as far as they
+        are among the newest `limits.NAMES_RUN_MAX` of all. Each block comes once.
 
         Args:
             sdkappid: only what is of this application; None: of any.

@@ -15,7 +15,7 @@ from pullstatus.store import restore_store
 from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.location import Location
-from pullstatus.store.sqlite.place import ServerLock
+from pullstatus.store.sqlite.place import ServerLock, begins
 from pullstatus.store.sqlite.stamp import lock_file
 from tests.store.build import STATUSES, append, names, new_act, records
 from tests.store.engines import Opener
@@ -63,6 +63,28 @@ async def test_a_backup_is_no_part_of_the_store(source: Path, suffix: str) -> No
         copies.backup(source, part, no_progress)
     assert part.exists() == there
     audit_file(source, no_progress)
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm", "-server"])
+async def test_what_is_restored_or_begins_is_no_part_of_a_store(
+    source: Path, target: Path, suffix: str
+) -> None:
+    """What has the name of its log SQLite removes when the store is opened."""
+    copies.backup(source, target, no_progress)
+    part = target.with_name(target.name + suffix)
+    with pytest.raises(StoreRefused, match="a part of"):
+        restore(target, Location(part))
+    with pytest.raises(StoreRefused, match="a part of"):
+        begins(part)
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("name", ["-wal", ".-wal", "..-wal"])
+async def test_a_name_that_is_the_end_of_one_alone_is_no_part(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    copies.backup(source, tmp_path / name, no_progress)
+    assert accepted(tmp_path / name) == 3
 
 
 async def test_an_audit_of_a_folder_finds_no_damage(tmp_path: Path) -> None:

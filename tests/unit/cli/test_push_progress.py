@@ -744,6 +744,16 @@ def test_file_of_another_name_goes_along_with_a_service_that_moves(
     assert renamed.run(lines(*range(7)), goal=moved) == [6]
 
 
+def test_file_of_another_name_is_pushed_whole_to_another_service(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    """Nobody has said that it is the same."""
+    renamed = Pushing(tmp_path / "renamed.ndjson")
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(renamed.path)
+    assert renamed.run(goal=Goal("http://b", GOAL.sdkappid, GOAL.kind)) == [*range(5)]
+
+
 def test_place_may_be_a_link(pushing: Pushing, tmp_path: Path) -> None:
     place = tmp_path / "in.ndjson.pushed"
     pushing.run(lines(1))

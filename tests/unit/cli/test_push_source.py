@@ -190,6 +190,7 @@ def test_longest_record_is_read(excess: int, ends: str) -> None:
     long, short = open_records(content.encode())
     assert bool(long.fault) == (excess > 0)
     assert short.json == b"{}"
+    assert (long.number, short.number) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,21 @@ def test_a_service_that_could_not_say_at_first_what_it_can_do_is_asked_again(
     assert waits(client) == [None] + ["0"] * (8 - held) + [str(LONG_POLL_S)] * held
 
 
+@pytest.mark.parametrize(
+    ("said", "long_poll_s"),
+    [(EMPTY, 0), (page(), LONG_POLL_S)],
+    ids=["by whoever is not to be held", "if it is not known to be ours"],
+)
+def test_a_service_that_could_not_say_what_it_can_do_is_asked_once(
+    client: Hands, said: httpx.Response, long_poll_s: int
+) -> None:
+    clock = following(client)
+    client.about = [httpx.Response(503)]
+    client.also(*[clock.after(1, said)] * 3, page(1, waiting=0))
+    client.batches(long_poll_s=long_poll_s).one()
+    assert len(client.looks) == 1
+
+
 @pytest.mark.parametrize("options", [{}, {"reader": "billing"}], ids=["keys", "reader"])
 def test_an_answer_is_waited_for_longer_than_the_service_holds_it(
     client: Hands, options: dict[str, Any]

@@ -138,9 +138,10 @@ def test_what_is_registered_more_often_than_is_read_is_nobodys() -> None:
     for _ in range(limits.NAMES_FOUND_MAX):
         names.register(OTHER, theirs)
     assert sid_of(names, "4711", "13800000001") is None
-    [name] = found(names, Told("4711"), sdkappid=APP)
-    assert name is not None
-    assert name.sid == "ours"
+    for sdkappid, sid in ((APP, "ours"), (OTHER, "theirs")):
+        [name] = found(names, Told("4711"), sdkappid=sdkappid)
+        assert name is not None
+        assert name.sid == sid
 
 
 def test_what_is_hidden_is_not_found_by_its_other_spelling() -> None:

@@ -133,6 +133,12 @@ async def test_retry_after_a_mend_moves_what_it_can(
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
+async def test_delivery_status_that_comes_again_after_hours_is_parked_once(store: Store) -> None:
+    await push(store, bad("a"))
+    await push(store, bad("a"), NOW_MS + 7_200_000)
+    assert await numbers(store) == [1]
+
+
 @pytest.mark.parametrize(("apart_s", "count"), [(30, 1), (1800, 2)])
 async def test_reply_that_is_parked_again_after_minutes_is_another_one(
     store: Store, apart_s: int, count: int
@@ -179,6 +185,11 @@ async def test_retry_reads_parts_that_were_gathered(
     assert await unparking.retry(store, NUMBER, by=operator()) == Unparked(2, 3, 0)
     assert sorted(await sids(store)) == ["a", "b", "c", "d", "e", "f", "g"]
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_all_of_a_request_is_an_item_of_its_own_beside_parts_that_were_gathered() -> None:
+    unread = [Unread(b"a=1", "no"), *(Unread(b"%d" % at, "no", index=at) for at in range(2))]
+    assert [each.raw for each in parking.gathered(unread)] == [b"a=1", b"0,1"]
 
 
 async def test_retry_of_some_leaves_the_others(

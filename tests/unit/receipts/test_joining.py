@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus import limits
-from pullstatus.receipts.joining import MISSING, UNKNOWN, Piece, join, sorted_out
+from pullstatus.receipts.joining import MISSING, UNKNOWN, Piece, is_whole, join, sorted_out
 from pullstatus.receipts.reports import Report, State
 from pullstatus.records import Kind
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 PARTS = 4
 
@@ -45,17 +51,17 @@ def test_a_text_is_the_same_in_any_order_and_however_often_its_parts_come(
 ) -> None:
     [message] = sorted_out(text(number) for number in [*order, *again])
     joined = join(message)
-    assert joined.whole
-    assert joined.report.text == "<1><2><3><4>"
-    assert joined.report.raw == b"1,2,3,4"
-    assert joined.report.part is None
+    assert is_whole(message)
+    assert joined.text == "<1><2><3><4>"
+    assert joined.raw == b"1,2,3,4"
+    assert joined.part is None
 
 
 @given(st.sets(st.integers(1, PARTS), min_size=1, max_size=PARTS - 1))
 def test_what_is_missing_of_a_text_is_marked_and_the_rest_is_in_order(came: set[int]) -> None:
-    joined = join([text(number) for number in came])
-    assert not joined.whole
-    found = joined.report.text
+    pieces = [text(number) for number in came]
+    assert not is_whole(pieces)
+    found = join(pieces).text
     parts = [f"<{number}>" for number in sorted(came)]
     assert found.replace(MISSING, "") == "".join(parts)
     assert MISSING * 2 not in found
@@ -75,9 +81,9 @@ def test_a_character_that_was_cut_is_whole_and_half_of_one_is_no_other() -> None
         )
     ]
     joined = join(pieces)
-    assert joined.report.text == "a😀😁006666"
-    assert (joined.report.data, joined.report.coding) == (b"", "")
-    assert join([each for each in pieces if each.number != 2]).report.text == (
+    assert joined.text == "a😀😁006666"
+    assert (joined.data, joined.coding) == (b"", "")
+    assert join([each for each in pieces if each.number != 2]).text == (
         f"a\ufffd{MISSING}\ufffd006666"
     )
 
@@ -94,21 +100,21 @@ def test_a_message_has_arrived_only_if_every_part_has(
     pieces = [receipt(number, states[number - 1], number) for number in order[:came]]
     joined = join(pieces)
     failed = [piece.report for piece in pieces if piece.report.state is State.FAIL]
-    assert joined.whole == (came == PARTS)
-    assert (joined.report.state is State.SUCCESS) == (joined.whole and not failed)
+    assert is_whole(pieces) == (came == PARTS)
+    assert (joined.state is State.SUCCESS) == (is_whole(pieces) and not failed)
     if failed:
-        assert joined.report.id == failed[0].id
-    elif not joined.whole:
-        assert joined.report.errmsg == UNKNOWN
-        assert f"{came} of {PARTS}" in joined.report.description
+        assert joined.id == failed[0].id
+    elif not is_whole(pieces):
+        assert joined.errmsg == UNKNOWN
+        assert f"{came} of {PARTS}" in joined.description
     else:
-        assert joined.report.id == f"SUCCESS/{PARTS}"  # the newest
+        assert joined.id == f"SUCCESS/{PARTS}"  # the newest
 
 
 def test_what_failed_after_it_had_arrived_has_failed() -> None:
     pieces = [receipt(number) for number in range(1, PARTS + 1)]
     [message] = sorted_out([pieces[0], receipt(1, State.FAIL), *pieces[1:]])
-    assert join(message).report.state is State.FAIL
+    assert join(message).state is State.FAIL
 
 
 def test_a_reference_that_comes_again_begins_a_new_message() -> None:
@@ -116,7 +122,7 @@ def test_a_reference_that_comes_again_begins_a_new_message() -> None:
     old = [text(number, f"old {number}") for number in (1, 2)]
     new = [text(number, f"new {number}") for number in (1, 2, 3, 4)]
     messages = [join(message) for message in sorted_out([*old, *new])]
-    assert [joined.report.text for joined in messages] == [
+    assert [joined.text for joined in messages] == [
         f"old 1old 2{MISSING}",
         "new 1new 2new 3new 4",
     ]
@@ -158,19 +164,6 @@ def test_a_piece_is_of_the_newest_message_that_can_have_it(
     assert sorted_out(pieces) == one_by_one(pieces)
 
 
-LOOKS: list[str] = []
-
-
-class Watched(Piece):
-    """A piece that tells how often it is looked at."""
-
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> object:
-        LOOKS.append(name)
-        return super().__getattribute__(name)
-
-
 MANY = limits.PENDING_ITEMS_MAX
 FLOODS = {
     "first parts that differ": ([text(1, f"{at}") for at in range(MANY)], MANY),
@@ -187,9 +180,18 @@ FLOODS = {
 def test_no_flood_of_one_reference_takes_the_square_of_its_pieces(name: str) -> None:
     """Whoever can send SMS can send it, and everybody waits for it."""
     pieces, messages = FLOODS[name]
-    watched = [Watched(*piece) for piece in pieces]
-    LOOKS.clear()
-    found = sorted_out(watched)
-    count = len(LOOKS)
-    assert count <= 10 * MANY
+    lines = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> TraceFunction:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        found = sorted_out(pieces)
+    finally:
+        sys.settrace(before)
+    assert lines <= 40 * MANY
     assert len(found) == messages

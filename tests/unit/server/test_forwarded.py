@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -22,6 +22,7 @@ HEADERS = st.lists(
     max_size=3,
 )
 PEERS = st.none() | st.tuples(ADDRESSES.filter(bool), st.just(40_000))
+PROXY = ("10.0.0.1", 40_000)
 
 
 async def nobody(*_: object) -> None:
@@ -29,6 +30,10 @@ async def nobody(*_: object) -> None:
 
 
 @given(HEADERS, PEERS)
+@example([(b"x-forwarded-for", b"198.51.100.9, 192.0.2.7")], PROXY)
+@example([(b"x-forwarded-for", b"198.51.100.9"), (b"x-forwarded-for", b"10.0.0.1")], PROXY)
+@example([(b"x-forwarded-for", b"192.0.2.7, 10.0.0.1")], PROXY)
+@example([(b"x-forwarded-for", b"")], PROXY)
 def test_it_is_who_uvicorn_says(headers: list[Header], peer: Client) -> None:
     proxied: Any = ProxyHeadersMiddleware(nobody, trusted_hosts=PROXIES)
     scope = {"type": "http", "scheme": "http", "client": peer, "headers": headers}

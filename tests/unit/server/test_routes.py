@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Coroutine
 from itertools import count
@@ -395,6 +396,30 @@ def test_metrics_of_a_store_that_cannot_be_read_are_without_what_only_it_tells(
         assert "pullstatus_store_oldest_seconds" in found
         assert "pullstatus_mailboxes" not in found
         assert ("pullstatus_accepting" in found) is known
+
+
+def test_what_a_store_refuses_when_nobody_waits_any_more_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FIGURES_S", 0.01)
+    served = Served()
+    told: list[object] = []
+
+    async def refuses(*_: int) -> Totals:
+        await asyncio.sleep(0.05)
+        raise StoreUnavailable("held by another process")
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        monkeypatch.setattr(served.store, "totals", refuses)
+        for _ in range(2):
+            await served.figures()
+            await asyncio.sleep(0.1)
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    assert told == []
 
 
 def test_figures_that_come_late_are_not_told_as_those_of_now(

@@ -167,7 +167,7 @@ def _findings(
         calls = (url or settings.calls).rstrip("/")
         health = calls if url else settings.health
         answers = server.ask(calls, health, own=not url)
-        if answers.not_ready is None and settings.port:
+        if url and answers.not_ready is None and settings.port:
             answers = server.ask_health(answers, settings.health)
         yield from server.server(answers)
         if answers.figures is not None:

@@ -225,9 +225,10 @@ class Records:
                 " `jq -c . FILE` writes such lines"
             )
         encoding = _Encoding(self._errors)
-        for number, line in enumerate(_lines(self._first, self._text), self._number):
+        lines = _Lines(self._first, self._text)
+        for number, line in enumerate(lines, self._number):
             if len(line) == LINE_CHARS_MAX:
-                if not (_pass_by(self._text, line).ended or self._finished):
+                if not (lines.pass_by(line).ended or self._finished):
                     self.unfinished = number
                     return
                 yield self._too_long(number, line)
@@ -271,9 +272,8 @@ class Records:
         delimiter = max(",;\t", key=self._first.count)
         csv.field_size_limit(limits.INGEST_BODY_BYTES_MAX)  # a record that long is refused alone
         encoding = _Encoding(self._errors)
-        physical = _Physical(
-            self._first, self._text, self._number, encoding, finished=self._finished
-        )
+        lines = _Lines(self._first, self._text)
+        physical = _Physical(lines, self._number, encoding, finished=self._finished)
         rows = csv.reader(physical, strict=True, delimiter=delimiter)
         number = self._number
         names: list[str] = []
@@ -326,17 +326,8 @@ class _Physical:
         beginning: of it, if it is a row that is too long to be held; else "".
     """
 
-    def __init__(
-        self,
-        first: str,
-        text: io.TextIOWrapper,
-        number: int,
-        encoding: _Encoding,
-        *,
-        finished: bool,
-    ) -> None:
-        self._lines = _lines(first, text)
-        self._text = text
+    def __init__(self, lines: _Lines, number: int, encoding: _Encoding, *, finished: bool) -> None:
+        self._lines = lines
         self._finished = finished
         self._encoding = encoding
         self._row_chars = 0
@@ -371,7 +362,7 @@ class _Physical:
         is_first = not self._row_chars
         self._row_chars += len(line)
         if len(line) == LINE_CHARS_MAX:
-            self.ended, quotes = _pass_by(self._text, line)
+            self.ended, quotes = self._lines.pass_by(line)
             if is_first and quotes % 2 == 0:  # so no cell goes on in the next line
                 self.beginning = line
                 raise _RowTooLongError
@@ -429,25 +420,37 @@ def _is_gbk(line: bytes) -> bool:
     return True
 
 
-def _lines(first: str, text: io.TextIOWrapper) -> Iterator[str]:
-    """The first line and those that follow; what has `LINE_CHARS_MAX` is the beginning of one."""
-    return chain([first], iter(partial(text.readline, LINE_CHARS_MAX), ""))
-
-
 class _Passed(NamedTuple):
     ended: bool  # by a line end, not by that of the file
     quotes: int
 
 
-def _pass_by(text: io.TextIOWrapper, beginning: str) -> _Passed:
-    """Read a line to its end, without holding it."""
-    piece, quotes = beginning, 0
-    while piece:
-        quotes += piece.count('"')
-        if piece.endswith(LINE_ENDS):
-            return _Passed(ended=True, quotes=quotes)
-        piece = text.readline(LINE_CHARS_MAX)
-    return _Passed(ended=False, quotes=quotes)
+class _Lines:
+    """The first line and those that follow; what has `LINE_CHARS_MAX` is the beginning of one."""
+
+    def __init__(self, first: str, text: io.TextIOWrapper) -> None:
+        self._pieces = chain([first], iter(partial(text.readline, LINE_CHARS_MAX), ""))
+        self._cut = False  # the last one, perhaps within CR LF
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        piece = next(self._pieces)
+        if self._cut and piece == "\n":
+            piece = next(self._pieces)
+        self._cut = len(piece) == LINE_CHARS_MAX and piece.endswith("\r")
+        return piece
+
+    def pass_by(self, beginning: str) -> _Passed:
+        """Read a line to its end, without holding it."""
+        piece, quotes = beginning, 0
+        while piece:
+            quotes += piece.count('"')
+            if piece.endswith(LINE_ENDS):
+                return _Passed(ended=True, quotes=quotes)
+            piece = next(self, "")
+        return _Passed(ended=False, quotes=quotes)
 
 
 def _let_cuts_pass(error: UnicodeError) -> tuple[str | bytes, int]:

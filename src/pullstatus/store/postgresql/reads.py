@@ -177,11 +177,17 @@ class Reads:
         Args:
             kept: leave the connection open.
         """
-        with contextlib.suppress(StoreUnavailable, StoreRefused, TimeoutError):
-            async with asyncio.timeout(None if kept else _LET_GO_S):
-                await self._say("COMMIT")
-        if not kept:
-            async with self._turn:
+        with contextlib.suppress(StoreUnavailable, StoreRefused, psycopg.Error):
+            await (self._say("COMMIT") if kept else asyncio.create_task(self._end()))
+
+    async def _end(self) -> None:
+        async with self._turn:
+            try:
+                if self._connection is not None:
+                    due_s = asyncio.get_running_loop().time() + _LET_GO_S
+                    with _answers(self._connection, due_s):
+                        await self._connection.execute("COMMIT", prepare=False)
+            finally:
                 await self._drop()
 
     async def _say(self, sql: str) -> psycopg.AsyncCursor[TupleRow]:

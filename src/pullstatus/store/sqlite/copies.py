@@ -102,7 +102,6 @@ def backup(source: Path, target: Path, progress: Progress) -> None:
         StoreRefused: the target exists or can't be written, or the copy is not sound.
     """
     check_folder(target)
-    check_own_name(target)
     _check_free(target)
     with _alone(target):
         backup_on(Files(), source, target, progress)
@@ -192,7 +191,8 @@ def restore_on(
 
 
 def _check_free(target: Path) -> None:
-    """Refuse a name that something has, or the log of something that had it."""
+    """Refuse a name that something has, or the log of something, or that is a part of another."""
+    check_own_name(target)
     if os.path.lexists(target):
         raise _taken(target)
     check_no_log(target)

@@ -183,8 +183,8 @@ def named(connection: apsw.Connection, slots: Sequence[int], sdkappid: int | Non
         found = connection.execute(_BLOCKS, (apsw.carray(sought), most)).fetchall()
         if sum(count for _, count in cast("list[tuple[int, int]]", found)) == most:
             # One of them is in many blocks, which are not all read.
-            whose = () if sdkappid is None else (sdkappid,)
-            newest = (apsw.carray(sought), each_max - 1, limits.NAMES_RUN_MAX - 1, *whose)
+            whose = () if sdkappid is None else (limits.NAMES_RUN_MAX - 1, sdkappid)
+            newest = (apsw.carray(sought), each_max - 1, *whose)
             found = connection.execute(_NEWEST_BLOCKS[bool(whose)], newest).fetchall()
         blocks = array("q", {cast("int", block) for block, *_ in found})
         if not blocks:
@@ -217,8 +217,8 @@ _RUN = (
 _NEWEST_BLOCKS = [
     f"SELECT block FROM carray(?1) AS sought CROSS JOIN name ON slot = sought.value"  # noqa: S608
     f" AND block >= coalesce((SELECT block FROM name{whose} WHERE slot = sought.value"
-    f" AND block >= {_RUN} ORDER BY block DESC LIMIT 1 OFFSET ?2), {_RUN}){whose}"
-    for whose in ("", " CROSS JOIN naming ON id = block AND sdkappid = ?4")
+    f" AND block >= {least} ORDER BY block DESC LIMIT 1 OFFSET ?2), {least}){whose}"
+    for whose, least in (("", "0"), (" CROSS JOIN naming ON id = block AND sdkappid = ?4", _RUN))
 ]
 _NAMED = (
     "SELECT sdkappid, slots, body FROM carray(?1) JOIN naming ON id = value"

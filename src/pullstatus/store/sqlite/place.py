@@ -161,8 +161,8 @@ def check_own_name(path: Path) -> None:
         StoreRefused: saying whose.
     """
     for suffix in filter(path.name.endswith, FILES[1:]):
-        whole = path.with_name(path.name.removesuffix(suffix))
-        if whole.exists():
+        whole = Path(str(path).removesuffix(suffix))
+        if whole.is_file():
             raise StoreRefused(f"{path} would be taken for a part of {whole}; name another file")
 
 
@@ -251,8 +251,11 @@ def begins(path: Path) -> bool:
     """Whether a new store begins at `path`. One that somebody is just making is waited for.
 
     Raises:
-        StoreRefused: the file of another has gone missing, or was emptied; saying what is left.
+        StoreRefused: the file of another has gone missing, or was emptied; saying what is left. Or
+            it would pass for a part of another one.
     """
+    if holds_nothing(path):
+        check_own_name(path)
     deadline_s = time.monotonic() + MAKING_S
     while holds_nothing(path):
         try:
