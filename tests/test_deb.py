@@ -26,15 +26,28 @@ cp pullstatus.deb "$layer/machine/pullstatus.deb"
 exec chroot "$layer/machine" /bin/sh -eux <<'END'
 cd /
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+KEY=0123456789abcdef0123456789abcdef
 as_user="setpriv --reuid=pullstatus --regid=pullstatus --init-groups"
 # Else all manual pages of the machine are read for an index.
 echo man-db man-db/auto-update boolean false | debconf-set-selections
 dpkg -i pullstatus.deb
 test -n "$(find /opt/pullstatus/lib -path '*/pullstatus/cli/__pycache__/*.pyc')"
-$as_user pullstatus app create 1400006666 >/dev/null
+$as_user pullstatus app create 1400006666 --appkey "$KEY" >/dev/null
+$as_user pullstatus token create carrier --sdkappid 1400006666 >token
 test -s /var/lib/pullstatus/mailboxes.db
 $as_user pullstatus serve --port 0 >listens & server=$!
 until grep -q listens listens; do kill -0 $server; sleep 0.1; done
+# Pages of more than 16 KiB, and bodies, by Debian's Python.
+export PULLSTATUS_URL=$(sed -n 's/.*on //p' listens) PULLSTATUS_SDKAPPID=1400006666
+export PULLSTATUS_APPKEY=$KEY PULLSTATUS_TOKEN=$(sed -n 's/.*"token": "\(.*\)".*/\1/p' token)
+for number in $(seq 300); do
+    echo '{"user_receive_time":"2026-01-02 03:04:05","nationcode":"86","mobile":"13800000000",'\
+        '"report_status":"SUCCESS","errmsg":"DELIVRD","description":"delivered, as it was sent",'\
+        "\"sid\":\"8:$number\"}"
+done >records.ndjson
+pullstatus push records.ndjson --type delivery-status
+pullstatus pull --type delivery-status --to pulled.ndjson
+test "$(wc -l <pulled.ndjson)" = 300
 kill $server
 wait $server
 $as_user pullstatus backup --into /var/backups/pullstatus --keep 2
